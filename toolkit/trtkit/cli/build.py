@@ -1,0 +1,135 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""``trtkit build``."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trtkit.cli.common import console, json_option, print_json, project_option, write_report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from trtkit.build import BuildResult
+
+
+@click.command(
+    help="""Export, check and publish models to the model repository.
+
+    MODELS are names from trtkit.yaml; without any, all are built. Stages whose inputs did not change are not
+    run again, and a second build does nothing. A model is published as a new version, whole or not at all."""
+)
+@click.argument("models", nargs=-1)
+@project_option
+@click.option("--explain", is_flag=True, help="Say for each stage why it ran, or why it did not.")
+@click.option("--force", is_flag=True, help="Run every stage, and replace a config.pbtxt that was edited by hand.")
+@click.option("--jobs", type=click.IntRange(min=0), default=0, help="Exports at the same time. Default: one per core.")
+@click.option("--report", type=click.Path(path_type=Path), help="Also write the JSON to this file.")
+@json_option
+def command(
+    models: tuple[str, ...],
+    project_path: Path | None,
+    explain: bool,
+    force: bool,
+    jobs: int,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """Run the build and print what became of each model."""
+    from trtkit.build import build
+    from trtkit.project import find_project
+
+    project = find_project(project_path)
+    progress = _Progress(console(stderr=True))
+    started = time.perf_counter()
+    with progress.shown():
+        results, error = build(project, models, force=force, jobs=jobs, on_event=progress)
+    rows = {"models": [result.to_json() for result in results], "repository": str(project.repository)}
+    write_report(report, rows)
+    if as_json:
+        print_json(rows)
+    else:
+        _print_results(console(), results, explain, time.perf_counter() - started)
+    if error:
+        raise error
+
+
+class _Progress:
+    """One live line per model on a terminal; one plain line per event elsewhere."""
+
+    def __init__(self, output: Console) -> None:
+        self.output = output
+        self.live = output.is_terminal
+        self.lines: dict[str, str] = {}
+        self.lock = threading.Lock()
+        self.status: Any = None
+
+    def shown(self) -> AbstractContextManager[Any]:
+        """The live display, for as long as the build takes."""
+        if not self.live:
+            return nullcontext()
+        self.status = self.output.status("checking what has to be built")
+        return self.status  # type: ignore[no-any-return]
+
+    def __call__(self, model: str, stage: str, state: str) -> None:
+        text = f"{model}: {stage}: {state}" if stage else f"{model}: {state}"
+        with self.lock:
+            if not self.live:
+                self.output.print(text, markup=False, soft_wrap=True)
+                return
+            self.lines[model] = text
+            self.status.update("; ".join(self.lines.values()))
+
+
+def _print_results(out: Console, results: list[BuildResult], explain: bool, seconds: float) -> None:
+    if explain:
+        _print_reasons(out, results)
+    if results and all(result.up_to_date or result.skipped for result in results) and not explain:
+        out.print(f"Everything is up to date ({len(results)} models, nothing to do).", markup=False)
+        _print_skipped(out, results)
+        return
+    from rich.table import Table
+
+    table = Table("model", "version", "precision", "size", "error of the export", "stages", title=f"Built in {seconds:.1f} s")
+    for result in results:
+        if not result.skipped:
+            table.add_row(*_row(result))
+    out.print(table)
+    _print_skipped(out, results)
+
+
+def _print_reasons(out: Console, results: list[BuildResult]) -> None:
+    for result in results:
+        for stage in result.stages:
+            did = f"ran in {stage.seconds:.2f} s" if stage.ran else "not run"
+            out.print(f"{result.model}: {stage.stage}: {did}: {stage.why}", markup=False, soft_wrap=True)
+
+
+def _print_skipped(out: Console, results: list[BuildResult]) -> None:
+    for result in results:
+        if result.skipped:
+            out.print(f"{result.model}: left out: {result.skipped}", markup=False, soft_wrap=True)
+
+
+def _row(result: BuildResult) -> tuple[str, ...]:
+    ran = [stage.stage for stage in result.stages if stage.ran]
+    stages = "failed" if result.error else ", ".join(ran) or "up to date"
+    error = "–" if result.max_abs_error is None else f"{result.max_abs_error:.2g}"
+    return (result.model, str(result.version or "–"), result.precision, size_text(result.byte_size), error, stages)
+
+
+def size_text(byte_size: int) -> str:
+    """A size for people: bytes, kB, MB or GB (decimal)."""
+    if not byte_size:
+        return "–"
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if byte_size >= factor:
+            return f"{byte_size / factor:.1f} {unit}"
+    return f"{byte_size} B"

@@ -1,0 +1,20 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The project file: ``trtkit.yaml`` read, checked, and turned into frozen values."""
+
+from trtkit.project.load import PROJECT_FILE, Project, find_project, load_project
+from trtkit.project.spec import EnsembleStep, Evaluate, InputSpec, ModelSpec, Source, Tolerance, json_schema
+
+__all__ = [
+    "PROJECT_FILE",
+    "EnsembleStep",
+    "Evaluate",
+    "InputSpec",
+    "ModelSpec",
+    "Project",
+    "Source",
+    "Tolerance",
+    "find_project",
+    "json_schema",
+    "load_project",
+]

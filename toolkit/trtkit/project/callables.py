@@ -1,0 +1,135 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""References to the user's files and to names in their Python files: ``FILE.py:NAME``."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from trtkit.errors import ExportError, ProjectError, nearest
+
+
+def is_callable_reference(reference: str) -> bool:
+    """Whether a reference is ``FILE.py:NAME`` and not the path of a file."""
+    return ".py:" in reference
+
+
+def split_reference(reference: str, root: Path) -> tuple[Path, str]:
+    """The absolute file of a reference and the name in it (``""`` for a plain path)."""
+    file, _, name = reference.rpartition(":") if is_callable_reference(reference) else (reference, "", "")
+    return (root / file).resolve(), name
+
+
+def check_reference(reference: str, root: Path, where: str) -> None:
+    """Check, without running anything, that a reference's file is there and defines the name.
+
+    Args:
+        reference: a path, or FILE.py:NAME, relative to `root`.
+        root: the folder of the project file.
+        where: FILE:LINE:COLUMN of the reference, for the message.
+
+    Raises:
+        ProjectError: the file is missing, is not Python, or does not define the name.
+    """
+    file, name = split_reference(reference, root)
+    if not file.is_file():
+        raise ProjectError(f"{where}: '{reference}': there is no file {_shown(file, root)}")
+    if file.suffix == ".py" and not name:
+        raise ProjectError(f"{where}: '{reference}': which name of that file? write {reference}:NAME")
+    if not name:
+        return
+    try:
+        tree = ast.parse(file.read_bytes(), filename=str(file))
+    except (SyntaxError, ValueError, UnicodeDecodeError) as exc:
+        raise ProjectError(f"{where}: {_shown(file, root)} is not valid Python: {exc}") from exc
+    defined = set(_top_level_names(tree.body))
+    if name not in defined and "*" not in defined:
+        public = [n for n in defined if not n.startswith("_")]
+        raise ProjectError(f"{where}: {_shown(file, root)} defines no '{name}'; {nearest(name, public)}")
+
+
+def _shown(file: Path, root: Path) -> str:
+    return str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
+
+
+def _top_level_names(body: list[ast.stmt]) -> Iterator[str]:
+    for statement in body:
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+            yield statement.name
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            yield from (alias.asname or alias.name.partition(".")[0] for alias in statement.names)
+        elif isinstance(statement, ast.If | ast.Try | ast.With):
+            yield from _top_level_names(
+                [s for s in ast.walk(statement) if isinstance(s, ast.stmt) and s is not statement]
+            )
+        else:
+            yield from (
+                n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            )
+
+
+def load_name(reference: str, root: Path, where: str) -> Any:
+    """Import FILE.py and return what NAME stands for there.
+
+    The file's folder and the project's are importable from it, as if it were run as a script.
+
+    Raises:
+        ExportError: importing the file raised; the message holds the exception and the user's own line.
+        ProjectError: the name is not there after the import.
+    """
+    file, name = split_reference(reference, root)
+    for folder in (str(root), str(file.parent)):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    module = sys.modules.get(file.stem)
+    if module is None or getattr(module, "__file__", None) != str(file):
+        spec = importlib.util.spec_from_file_location(file.stem, file)
+        if spec is None or spec.loader is None:
+            raise ProjectError(f"{where}: {file} cannot be imported as Python")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[file.stem] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException as exc:
+            del sys.modules[file.stem]
+            if not isinstance(exc, Exception):
+                raise
+            raise ExportError(f"{where}: importing '{reference}' raised {user_error(exc, root)}") from exc
+    try:
+        return getattr(module, name)
+    except AttributeError as exc:
+        raise ProjectError(f"{where}: {file.name} has no '{name}'; {nearest(name, vars(module))}") from exc
+
+
+def call(reference: str, root: Path, where: str, *args: Any) -> Any:
+    """Call what FILE.py:NAME stands for; a value that is no function is returned as it is.
+
+    A class whose instances are the thing (an estimator, a module) is called like a function.
+
+    Raises:
+        ExportError: the call raised; the message holds the exception and the user's own line.
+    """
+    target = load_name(reference, root, where)
+    is_code = callable(target) and (
+        isinstance(target, type) or hasattr(target, "__code__") or hasattr(target, "__wrapped__")
+    )
+    if not is_code and not args:
+        return target
+    try:
+        return target(*args)
+    except Exception as exc:
+        raise ExportError(f"{where}: '{reference}' raised {user_error(exc, root)}") from exc
+
+
+def user_error(exc: BaseException, root: Path) -> str:
+    """``ValueError: text (scripts/train.py:12)``: the exception and the innermost line that is the user's."""
+    frames = [f for f in traceback.extract_tb(exc.__traceback__) if Path(f.filename).is_relative_to(root)]
+    frames = [f for f in frames if "site-packages" not in f.filename]
+    place = f" ({Path(frames[-1].filename).relative_to(root)}:{frames[-1].lineno})" if frames else ""
+    return f"{type(exc).__name__}: {' '.join(str(exc).split())[:600]}{place}"

@@ -1,0 +1,187 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Find, read and check ``trtkit.yaml``; every complaint names its line and column."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from trtkit.errors import ProjectError, nearest
+from trtkit.project.callables import check_reference, is_callable_reference
+from trtkit.project.spec import EnsembleStep, Evaluate, InputSpec, ModelSpec, ProjectSpec, Source, Tolerance
+from trtkit.project.yaml_text import Path_, Positions, read_yaml
+
+PROJECT_FILE = "trtkit.yaml"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checked project file.
+
+    Attributes:
+        file: its absolute path.
+        models: the models, by name, in the file's order.
+        repository: the absolute path of the model repository; it need not exist yet.
+    """
+
+    file: Path
+    repository: Path
+    models: dict[str, ModelSpec]
+    positions: Positions = field(repr=False, compare=False)
+
+    @property
+    def root(self) -> Path:
+        """The folder of the project file: what relative paths in it refer to."""
+        return self.file.parent
+
+    @property
+    def state(self) -> Path:
+        """The folder of the cache, the stage records and the reports."""
+        return self.root / ".trtkit"
+
+    def where(self, *path: str | int) -> str:
+        """``trtkit.yaml:LINE:COLUMN`` of a key path, or of the nearest parent that stands in the file."""
+        return f"{self.file.name}:{_position(self.positions, path)}"
+
+    def select(self, names: Sequence[str]) -> list[str]:
+        """The named models in the file's order, or all of them when no name is given.
+
+        Raises:
+            ProjectError: a name is not in the project file, or there is no model at all.
+        """
+        for name in names:
+            if name not in self.models:
+                raise ProjectError(f"model '{name}' is not in {self.file.name}; {nearest(name, self.models)}")
+        if not self.models:
+            raise ProjectError(f"{self.file.name} has no models; add one under `models:` (see `trtkit init`)")
+        return [name for name in self.models if not names or name in names]
+
+
+def find_project(path: Path | None = None) -> Project:
+    """Load the project at `path` (a file or a folder; default: the current folder or the nearest parent).
+
+    Raises:
+        ProjectError: there is none, or it is wrong.
+    """
+    start = (path or Path.cwd()).resolve()
+    if start.is_file():
+        return load_project(start)
+    candidates = [start] if path else [start, *start.parents]
+    for folder in candidates:
+        if (folder / PROJECT_FILE).is_file():
+            return load_project(folder / PROJECT_FILE)
+    raise ProjectError(
+        f"no {PROJECT_FILE} in {start}; run `trtkit init` to write one, or pass --project PATH"
+    )
+
+
+def load_project(file: Path) -> Project:
+    """Read and check one project file.
+
+    Raises:
+        ProjectError: the first thing wrong with it, with file, line and column.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ProjectError(f"{file}: cannot be read as UTF-8 text: {exc}") from exc
+    value, positions = read_yaml(text, file.name)
+    if not isinstance(value, dict):
+        raise ProjectError(f"{file.name}:1:1: expected keys such as `models:`, got {type(value).__name__}")
+    try:
+        spec = ProjectSpec.model_validate(value)
+    except ValidationError as exc:
+        raise ProjectError(_first_complaint(exc, file.name, value, positions)) from exc
+    project = Project(
+        file.resolve(), (file.resolve().parent / spec.repository).resolve(), dict(spec.models), positions
+    )
+    for path, reference in _references(project):
+        check_reference(reference, project.root, project.where(*path))
+    return project
+
+
+def _references(project: Project) -> Iterator[tuple[Path_, str]]:
+    """Every path and FILE.py:NAME of the file, with its key path."""
+    for name, model in project.models.items():
+        if model.source:
+            yield ("models", name, "source", model.source.kind), model.source.reference
+        if model.evaluate:
+            yield from _evaluate_references(("models", name, "evaluate"), model.evaluate)
+
+
+def _evaluate_references(path: Path_, evaluate: Evaluate) -> Iterator[tuple[Path_, str]]:
+    yield (*path, "data"), evaluate.data
+    if evaluate.metric and is_callable_reference(evaluate.metric):
+        yield (*path, "metric"), evaluate.metric
+
+
+def _position(positions: Positions, path: Sequence[str | int]) -> str:
+    """``LINE:COLUMN`` of the longest prefix of the path that stands in the file."""
+    for end in range(len(path), -1, -1):
+        if tuple(path[:end]) in positions:
+            line, column = positions[tuple(path[:end])]
+            return f"{line}:{column}"
+    return "1:1"
+
+
+def _first_complaint(exc: ValidationError, name: str, value: Any, positions: Positions) -> str:
+    """The most telling of pydantic's errors as one sentence with its place."""
+    errors = exc.errors()
+    error = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a typo explains the rest
+    path = _real_path(error["loc"], value)
+    dotted = ".".join(map(str, path)) or "the file"
+    return f"{name}:{_position(positions, path)}: {dotted}: {_sentence(error, path)}"
+
+
+def _real_path(loc: tuple[int | str, ...], value: Any) -> Path_:
+    """Pydantic's location without the parts it adds for unions and key checks."""
+    path: list[int | str] = []
+    for part in loc:
+        inside = (isinstance(value, dict) and part in value) or (
+            isinstance(value, list) and isinstance(part, int) and part < len(value)
+        )
+        if inside:
+            value = value[part]
+            path.append(part)
+    return tuple(path)
+
+
+def _sentence(error: ErrorDetails, path: Path_) -> str:
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return f"unknown key; {nearest(str(path[-1]), _keys_at(path[:-1]))}"
+    if kind == "missing":
+        return f"'{error['loc'][-1]}' is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    if kind == "value_error":
+        return message
+    given = error["input"]
+    shown = f", got {given!r}" if isinstance(given, str | int | float | bool) or given is None else ""
+    return f"{re.sub('^Input should be', 'has to be', message)}{shown}"
+
+
+def _keys_at(path: Path_) -> list[str]:
+    """The keys the schema knows at a path."""
+    pattern = tuple("*" if index in _NAMED.get(path[2:3], (1,)) else part for index, part in enumerate(path))
+    return list(_CLASSES[pattern].model_fields) if pattern in _CLASSES else []
+
+
+# which parts of a path are names or indices of the user's
+_NAMED: dict[Path_, tuple[int, ...]] = {("inputs",): (1, 3), ("ensemble",): (1, 3), ("tolerance",): (1, 4)}
+_CLASSES: dict[Path_, type[BaseModel]] = {
+    (): ProjectSpec,
+    ("models", "*"): ModelSpec,
+    ("models", "*", "source"): Source,
+    ("models", "*", "evaluate"): Evaluate,
+    ("models", "*", "tolerance"): Tolerance,
+    ("models", "*", "tolerance", "outputs", "*"): Tolerance,
+    ("models", "*", "inputs", "*"): InputSpec,
+    ("models", "*", "ensemble", "*"): EnsembleStep,
+}

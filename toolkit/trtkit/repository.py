@@ -1,0 +1,259 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Model repositories on disk: read what is there, and publish a version whole or not at all.
+
+A model's folder is staged beside the repository with hard links to what it already holds, completed,
+flushed, and put in place by one rename (a new model) or one exchange of two names (renameat2, a known one).
+At any kill the repository holds the old folder or the new one. A staged folder is never inside the
+repository under a name the server would read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trtkit.artifacts import file_errors, hash_file, sync, sync_tree
+from trtkit.errors import RepositoryError
+
+CONFIG_FILE = "config.pbtxt"
+RECORD_FILE = "trtkit.json"
+STAGING_PREFIX = "staging-"
+
+
+@dataclass(frozen=True)
+class PublishedVersion:
+    """One version of a model on disk.
+
+    Attributes:
+        model: the model's name.
+        version: its number.
+        path: the version's folder.
+        record: what it was made from, as JSON; empty for a version trtkit did not publish.
+    """
+
+    model: str
+    version: int
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def byte_size(self) -> int:
+        """Bytes of the files that are served (all but the record)."""
+        return sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file() and f.name != RECORD_FILE)
+
+    def changed_file(self) -> str | None:
+        """The first file that is not what was published (changed or missing), or None."""
+        for name, fact in self.record.get("files", {}).items():
+            if hash_file(self.path / name) != fact["sha256"]:
+                return str(name)
+        return None
+
+
+def versions(repository: Path, model: str) -> list[PublishedVersion]:
+    """The versions of a model, lowest first, as the server counts them (folders that are whole numbers)."""
+    folder = repository / model
+    if not folder.is_dir():
+        return []
+    found = [
+        PublishedVersion(model, int(entry.name), entry, _record(entry))
+        for entry in folder.iterdir()
+        if entry.is_dir() and entry.name.isascii() and entry.name.isdigit()
+    ]
+    return sorted(found, key=lambda version: version.version)
+
+
+def latest(repository: Path, model: str) -> PublishedVersion | None:
+    """The version the default policy serves, or None."""
+    return (versions(repository, model) or [None])[-1]
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        value = json.loads((folder / RECORD_FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def models(repository: Path) -> list[str]:
+    """The names of the models of a repository."""
+    if not repository.is_dir():
+        return []
+    return sorted(entry.name for entry in repository.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def config_text(repository: Path, model: str) -> str | None:
+    """The content of a model's config.pbtxt; None when it has none.
+
+    Raises:
+        RepositoryError: it is there but cannot be read as text.
+    """
+    path = repository / model / CONFIG_FILE
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise RepositoryError(f"{path} cannot be read: {exc}") from exc
+
+
+def publish(
+    repository: Path,
+    model: str,
+    config: str,
+    *,
+    state: Path,
+    version_files: Mapping[str, Path] | None,
+    model_files: Mapping[str, Path],
+    record: Mapping[str, Any],
+) -> PublishedVersion:
+    """Put a config and, unless `version_files` is None, a new numbered version in place.
+
+    Args:
+        repository: the model repository; made when missing.
+        model: the model's name.
+        config: the content of config.pbtxt.
+        state: where to stage, when it is on the repository's file system.
+        version_files: the version's files by relative path; empty for an ensemble; None keeps the versions.
+        model_files: files of the model's folder by relative path, such as ``warmup/x``.
+        record: what the version was made from; the files' hashes are added.
+
+    Returns:
+        The latest version, which is the new one unless `version_files` is None.
+
+    Raises:
+        RepositoryError: the file system refused; the repository is as it was.
+    """
+    with file_errors(f"publishing '{model}' to {repository}"):
+        repository.mkdir(parents=True, exist_ok=True)
+        target = repository / model
+        staging = _staging_folder(repository, state)
+        try:
+            staged = staging / model
+            _link_tree(target, staged)
+            if version_files is not None:
+                number = max((v.version for v in versions(repository, model)), default=0) + 1
+                _write_version(staged / str(number), model, number, version_files, record)
+            for name, source in model_files.items():
+                _place(source, staged / name)
+            _write(staged / CONFIG_FILE, config.encode())
+            sync_tree(staged)
+            _swap(staged, target)
+            sync(repository)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    published = latest(repository, model)
+    if published is None:
+        raise RepositoryError(f"{target} holds no version after publishing; was it removed in the meantime?")
+    return published
+
+
+def _staging_folder(repository: Path, state: Path) -> Path:
+    """A folder on the repository's file system: in the project's state, else inside the repository.
+
+    Inside, its name starts with a dot and it is gone when publishing ends; only a kill in between leaves it,
+    for the next build to remove (`clean_staging`).
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    same = state.stat().st_dev == repository.stat().st_dev
+    return Path(tempfile.mkdtemp(prefix=STAGING_PREFIX if same else f".{STAGING_PREFIX}", dir=state if same else repository))
+
+
+def clean_staging(repository: Path, state: Path) -> None:
+    """Remove what a killed build left; only call it while holding the build lock."""
+    for folder, pattern in ((state, f"{STAGING_PREFIX}*"), (state, "tmp-*"), (repository, f".{STAGING_PREFIX}*")):
+        for left in folder.glob(pattern):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """Copy a folder by hard links where the file system has them."""
+    target.mkdir(parents=True)
+    if not source.is_dir():
+        return
+    shutil.copystat(source, target)
+    for entry in source.iterdir():
+        if entry.is_symlink():
+            (target / entry.name).symlink_to(os.readlink(entry))  # noqa: PTH115 - Path.readlink drops "./"
+        elif entry.is_dir():
+            _link_tree(entry, target / entry.name)
+        else:
+            _link(entry, target / entry.name)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as exc:
+        if exc.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+            raise
+        shutil.copy2(source, target)
+
+
+def _place(source: Path, target: Path) -> None:
+    """A copy of its own, so that a later change of the cache cannot reach what is served."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.unlink(missing_ok=True)  # it may be a hard link to what is served now
+    path.write_bytes(content)
+
+
+def _write_version(
+    folder: Path, model: str, number: int, files: Mapping[str, Path], record: Mapping[str, Any]
+) -> None:
+    folder.mkdir()
+    facts: dict[str, dict[str, Any]] = {}
+    for name, source in files.items():
+        _place(source, folder / name)
+        facts[name] = {"sha256": hash_file(folder / name), "byte_size": (folder / name).stat().st_size}
+    whole = {"model": model, "version": number, **record, "files": facts}
+    _write(folder / RECORD_FILE, (json.dumps(whole, indent=1) + "\n").encode())
+
+
+def _swap(staged: Path, target: Path) -> None:
+    """Put the staged folder in the target's place; the old one is where the staged one was."""
+    if not target.exists():
+        staged.rename(target)
+    elif not _exchange(staged, target):
+        _move_piece_by_piece(staged, target)
+
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step (Linux renameat2); False where the file system cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+def _move_piece_by_piece(staged: Path, target: Path) -> None:
+    """Without an exchange: new folders by one rename each, then the files, config.pbtxt last."""
+    for entry in sorted(staged.iterdir(), key=lambda e: (e.name == CONFIG_FILE, e.is_file(), e.name)):
+        if entry.is_file():
+            entry.replace(target / entry.name)
+        elif not (target / entry.name).exists():
+            entry.rename(target / entry.name)
+        elif not entry.name.isdigit():
+            shutil.copytree(entry, target / entry.name, dirs_exist_ok=True)

@@ -1,0 +1,219 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Input data: the user's own (a callable or an .npz file), or random ones that the model can take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trtkit.dtypes import DType
+from trtkit.errors import DataError, nearest
+from trtkit.numerics import Array
+from trtkit.project import Evaluate, Project
+from trtkit.project.callables import call, is_callable_reference, split_reference
+from trtkit.signature import TensorSpec
+
+LABELS = "labels"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rows of input data.
+
+    Attributes:
+        inputs: one array per input; axis 0 counts the samples in each.
+        labels: what the metric compares with, one per sample; None when there are none.
+        origin: where they are from, for reports.
+    """
+
+    inputs: dict[str, Array]
+    labels: Array | None
+    origin: str
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def rows(self, start: int, stop: int) -> dict[str, Array]:
+        """Samples `start` to `stop` as one batch."""
+        return {name: array[start:stop] for name, array in self.inputs.items()}
+
+
+def evaluation_samples(project: Project, model: str, inputs: Sequence[TensorSpec]) -> Samples | None:
+    """The samples of a model's ``evaluate:`` block, checked against its inputs; None when it has no such block.
+
+    Args:
+        project: the project.
+        model: the model's name.
+        inputs: the model's inputs, full shapes with the batch first.
+
+    Raises:
+        DataError: the data do not fit the inputs, naming the tensor, what was given and what is expected.
+        ExportError: the user's callable raised.
+    """
+    evaluate = project.models[model].evaluate
+    if evaluate is None:
+        return None
+    where = project.where("models", model, "evaluate", "data")
+    arrays, labels = _read(evaluate, project, where, [spec.name for spec in inputs])
+    samples = Samples(_checked(arrays, inputs, where), labels, evaluate.data)
+    if labels is not None and len(labels) != len(samples):
+        raise DataError(
+            f"{where}: {len(labels)} labels for {len(samples)} samples; give one label per sample"
+        )
+    count = evaluate.samples or len(samples)
+    return Samples(samples.rows(0, count), None if labels is None else labels[:count], samples.origin)
+
+
+def _read(
+    evaluate: Evaluate, project: Project, where: str, names: list[str]
+) -> tuple[Mapping[str, Any], Array | None]:
+    if not is_callable_reference(evaluate.data):
+        return read_npz(split_reference(evaluate.data, project.root)[0], where)
+    value = call(evaluate.data, project.root, where)
+    inputs, labels = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
+    if not isinstance(inputs, Mapping):
+        if len(names) != 1:
+            raise DataError(
+                f"{where}: '{evaluate.data}' gave one array; the model has the inputs {', '.join(names)}: return a dict"
+            )
+        inputs = {names[0]: inputs}
+    return inputs, None if labels is None else np.asarray(labels)
+
+
+def read_npz(file: Path, where: str) -> tuple[dict[str, Array], Array | None]:
+    """The arrays of an .npz file by name, with the one called "labels" apart; pickled objects are refused."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            if isinstance(archive, np.ndarray):
+                raise DataError(
+                    f"{where}: {file.name} holds one array without a name; save it with numpy.savez(name=array)"
+                )
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError) as exc:
+        raise DataError(f"{where}: {file.name} cannot be read as .npz: {exc}") from exc
+    return arrays, arrays.pop(LABELS, None)
+
+
+def _checked(arrays: Mapping[str, Any], inputs: Sequence[TensorSpec], where: str) -> dict[str, Array]:
+    """The arrays in the inputs' order and data types; DataError when they do not fit."""
+    specs = {spec.name: spec for spec in inputs}
+    for name in arrays:
+        if name not in specs:
+            raise DataError(
+                f"{where}: data for '{name}', which is no input of the model; {nearest(name, specs)}"
+            )
+    checked: dict[str, Array] = {}
+    for name, spec in specs.items():
+        if name not in arrays:
+            raise DataError(f"{where}: no data for input {spec}; data were given for: {', '.join(arrays)}")
+        checked[name] = as_tensor(arrays[name], spec, where)
+    sizes = {name: len(array) for name, array in checked.items()}
+    if len(set(sizes.values())) != 1 or not min(sizes.values()):
+        raise DataError(f"{where}: the inputs need one equal, non-zero number of samples each; got {sizes}")
+    return checked
+
+
+def as_tensor(value: Any, spec: TensorSpec, where: str) -> Array:
+    """A value as the array an input takes.
+
+    Numbers are converted only where no value changes its kind (no float to integer); axis 0 may have any size.
+
+    Raises:
+        DataError: another rank, a fixed axis of another size, or a data type that does not convert.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as exc:
+        raise DataError(f"{where}: data for input {spec} are ragged: {exc}") from exc
+    wrong = len(array.shape) != len(spec.shape) or any(
+        isinstance(dim, int) and dim != size
+        for dim, size in zip(spec.shape[1:], array.shape[1:], strict=True)
+    )
+    if wrong:
+        raise DataError(f"{where}: data for input {spec} have the shape {list(array.shape)}")
+    return convert(array, spec.dtype, f"{where}: data for input {spec}")
+
+
+def convert(array: Array, dtype: DType, what: str) -> Array:
+    """An array in a data type, refusing conversions that lose the meaning.
+
+    Raises:
+        DataError: text for numbers or numbers for text, floats for integers, integers out of range.
+    """
+    if dtype.name == "BYTES":
+        if array.dtype.kind not in "OSU":
+            raise DataError(f"{what} are {array.dtype}; text is needed")
+        items = [item.encode() if isinstance(item, str) else bytes(item) for item in array.ravel().tolist()]
+        out = np.empty(len(items), dtype=object)
+        out[:] = items
+        return out.reshape(array.shape)
+    target = np.dtype(dtype.numpy)
+    if array.dtype == target:
+        return array
+    if array.dtype.kind in "OSU" or (array.dtype.kind == "f" and target.kind in "biu"):
+        raise DataError(f"{what} are {array.dtype}; {dtype.name} is needed")
+    if dtype.name == "BF16":
+        return (array.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    with np.errstate(over="ignore"):
+        converted = array.astype(target)
+    if target.kind in "iu" and not np.array_equal(converted, array):
+        raise DataError(f"{what} have values outside {dtype.name}")
+    return converted
+
+
+def random_inputs(
+    inputs: Sequence[TensorSpec],
+    batch: int,
+    *,
+    seed: int,
+    ranges: Mapping[str, Sequence[int]] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    default_size: int = 8,
+) -> dict[str, Array]:
+    """Random values that differ from row to row.
+
+    Args:
+        inputs: full shapes; axis 0 is the batch where it is dynamic.
+        batch: the size of a dynamic axis 0.
+        seed: equal seeds give equal values.
+        ranges: [low, high) of integer inputs by name; default [0, 2).
+        sizes: of the other dynamic axes, by axis name.
+        default_size: of dynamic axes that `sizes` does not name.
+    """
+    rng = np.random.default_rng(seed)
+    made: dict[str, Array] = {}
+    for spec in inputs:
+        shape = [_size(dim, axis, batch, sizes or {}, default_size) for axis, dim in enumerate(spec.shape)]
+        low, high = (ranges or {}).get(spec.name, (0, 2))
+        made[spec.name] = random_array(rng, spec.dtype, shape, low, high)
+    return made
+
+
+def _size(dim: int | str, axis: int, batch: int, sizes: Mapping[str, int], default: int) -> int:
+    if isinstance(dim, int):
+        return dim
+    return batch if axis == 0 else sizes.get(dim, default)
+
+
+def random_array(
+    rng: np.random.Generator, dtype: DType, shape: Sequence[int], low: int = 0, high: int = 2
+) -> Array:
+    """Standard-normal floats, integers in [low, high), short ASCII text, or coin flips."""
+    if dtype.name == "BYTES":
+        count = int(np.prod(shape, dtype=np.int64))
+        words = np.empty(count, dtype=object)
+        words[:] = [
+            bytes(rng.integers(97, 123, size=int(rng.integers(1, 9))).astype(np.uint8)) for _ in range(count)
+        ]
+        return words.reshape(shape)
+    if dtype.name == "BOOL":
+        return rng.integers(0, 2, size=shape).astype(np.bool_)
+    if dtype.is_float:
+        return convert(rng.standard_normal(shape).astype(np.float32), dtype, "random values")
+    limit = np.iinfo(np.dtype(dtype.numpy))
+    return rng.integers(max(low, limit.min), min(high, int(limit.max)), size=shape).astype(dtype.numpy)

@@ -1,0 +1,41 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""How far a served output may be from the FP32 reference, from one table."""
+
+from __future__ import annotations
+
+from trtkit.dtypes import DType
+from trtkit.project import Tolerance
+
+# (rtol, atol) by the graph's precision; an element passes when |served - reference| <= atol + rtol * |reference|.
+# FP32: another batch size or thread count adds in another order, about 1e-6 of the value per layer.
+# FP16 has 11 significant bits and BF16 8; INT8 and FP8 quantize activations, so the task metric decides there.
+TOLERANCES: dict[str, tuple[float, float]] = {
+    "fp32": (1e-4, 1e-5),
+    "fp16": (1e-2, 2e-3),
+    "bf16": (5e-2, 1e-2),
+    "int8": (1e-1, 1e-1),
+    "fp8": (1e-1, 1e-1),
+}
+# an output type with fewer bits than the graph rounds once more: its own unit in the last place
+_OUTPUT_ROUNDING: dict[str, float] = {"FP16": 2.0**-10, "BF16": 2.0**-7}
+
+
+def tolerance_for(precision: str, dtype: DType, output: str, override: Tolerance) -> tuple[float, float]:
+    """(rtol, atol) of one output.
+
+    Args:
+        precision: a key of `TOLERANCES`; ``ensemble`` counts as fp32.
+        dtype: of the output; anything but floating point has to be equal, and gives (0, 0).
+        output: its name, for an override of its own.
+        override: the project file's ``tolerance:``, or the command line's.
+    """
+    if not dtype.is_float:
+        return 0.0, 0.0
+    rtol, atol = TOLERANCES.get(precision, TOLERANCES["fp32"])
+    rtol = max(rtol, _OUTPUT_ROUNDING.get(dtype.name, 0.0))
+    for level in (override, override.outputs.get(output)):
+        if level is not None:
+            rtol = rtol if level.rtol is None else level.rtol
+            atol = atol if level.atol is None else level.atol
+    return rtol, atol
