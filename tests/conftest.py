@@ -4,14 +4,43 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from trtkit.server import RunningServer, serve
 
-ECHO_MODEL = '''
+
+@dataclass(frozen=True)
+class Process:
+    """A row of /proc."""
+
+    pid: int
+    parent: int
+    group: int
+    name: str
+
+
+def processes() -> list[Process]:
+    """The living processes (zombies do not count)."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            head, _, tail = (folder / "stat").read_text().rpartition(")")
+        except OSError:
+            continue  # it ended in between
+        state, parent, group = tail.split()[:3]
+        if state not in "ZX":
+            found.append(Process(int(folder.name), int(parent), int(group), head.partition("(")[2]))
+    return found
+
+
+ECHO_MODEL = """
 import triton_python_backend_utils as pb_utils
 
 
@@ -23,7 +52,7 @@ class TritonPythonModel:
             )
             for request in requests
         ]
-'''
+"""
 
 ECHO_CONFIG = """
 name: "echo"
@@ -55,3 +84,27 @@ def server(echo_repository: Path) -> Iterator[RunningServer]:
     """A real tritonserver serving `echo`."""
     with serve(echo_repository) as running:
         yield running
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def built_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample project as a fresh clone has it, built once; not to be changed by a test."""
+    project = tmp_path_factory.mktemp("sample") / "project"
+    files = subprocess.run(
+        ["git", "ls-files", "trtkit.yaml", "scripts", "model_repository"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    for file in files:
+        (project / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / file, project / file)
+    subprocess.run([sys.executable, "-m", "trtkit", "build"], cwd=project, check=True, capture_output=True, timeout=200)
+    return project
+
+
+@pytest.fixture
+def sample(built_sample: Path, tmp_path: Path) -> Path:
+    """A copy of the built sample project that a test may change."""
+    return Path(shutil.copytree(built_sample, tmp_path / "project", symlinks=True))

@@ -149,6 +149,16 @@ def scalar() -> ModelProto:
     )
 
 
+def row_at_scalar_index() -> ModelProto:
+    """Index [] -> y [2], that row of [[0, 1], [2, 3], [4, 5]]; an index of [1] would give y [1, 2]."""
+    return _model(
+        [_NODE("Gather", ["table", "index"], ["y"])],
+        [_INFO("index", TensorProto.INT64, [])],
+        [_INFO("y", TensorProto.FLOAT, [2])],
+        {"table": np.arange(6, dtype=np.float32).reshape(3, 2)},
+    )
+
+
 def fixed_batch_of_three() -> ModelProto:
     """x [3, 2] -> y [3, 2], negated."""
     return _model(

@@ -61,6 +61,7 @@ MODELS: dict[str, tuple[ModelProto, str | None]] = {
     "labels": (onnx_models.label_of_bytes(), FOUR_TOGETHER),
     "scalar_per_row": (onnx_models.scalar_per_row(), FOUR_TOGETHER),
     "scalar": (onnx_models.scalar(), None),
+    "row": (onnx_models.row_at_scalar_index(), None),
     "scalar_string": (onnx_models.identity(TensorProto.STRING, []), None),
     "unknown_rank": (onnx_models.identity(TensorProto.FLOAT, None), None),
     "fixed_batch": (onnx_models.fixed_batch_of_three(), None),
@@ -85,6 +86,11 @@ MODELS: dict[str, tuple[ModelProto, str | None]] = {
         output { name: "y" data_type: TYPE_FP32 dims: 1 }
         """,
     ),
+    "rows_in_slots": (
+        onnx_models.rows_in_run(),
+        "max_batch_size: 4 instance_group { count: 1 kind: KIND_CPU } sequence_batching { direct { } }",
+    ),
+    "plain_sequence": (onnx_models.matmul_dynamic_batch(), "max_batch_size: 4 sequence_batching { }"),
     "slow": (onnx_models.counts_to(), "instance_group { count: 1 kind: KIND_CPU }"),
     "bigger_batch": (onnx_models.matmul_dynamic_batch(), "max_batch_size: 16 dynamic_batching { }"),
     "one_row": (onnx_models.matmul_dynamic_batch(), "max_batch_size: 1"),
@@ -206,8 +212,18 @@ def at_once(grpc: Connection, model: str, feeds: list[dict], outputs: list[list[
     return [received[index] for index in range(len(feeds))]
 
 
-def executions(grpc: Connection, model: str) -> int:
-    return grpc.client.get_inference_statistics(model).model_stats[0].execution_count
+class Executions:
+    """How often a model ran, from now on."""
+
+    def __init__(self, grpc: Connection, model: str) -> None:
+        self._read = lambda: grpc.client.get_inference_statistics(model).model_stats[0]
+        self._before = self._read()
+
+    def for_rows(self, rows: int) -> int:
+        """The executions that took so many rows; they are counted after the answers are sent."""
+        while (now := self._read()).inference_count < self._before.inference_count + rows:
+            time.sleep(0.01)
+        return now.execution_count - self._before.execution_count
 
 
 # --------------------------------------------------------------------------------------------- tensors
@@ -247,7 +263,7 @@ def test_an_empty_string_tensor(connection: Connection) -> None:
 
 @pytest.mark.triton
 def test_bytes_that_are_not_utf8_reach_the_model(connection: Connection) -> None:
-    words = np.array([[b"cat"], ["né".encode()], [b"\xff"], [b"a dog"]], dtype=np.object_)
+    words = np.array([[b"cat"], ["né".encode()], [b"\xff"], [b"do"]], dtype=np.object_)
     result = connection.infer("labels", {"word": words})
     assert result.as_numpy("label").ravel().tolist() == [1, 2, 3, -1]
 
@@ -300,6 +316,7 @@ def test_scalars_arrive_and_leave_as_one_element(connection: Connection) -> None
     assert result.tolist() == [42]
     result = connection.infer("scalar_string", {"x": np.array(["a né"], np.object_)}).as_numpy("y")
     assert result.tolist() == ["a né".encode()]
+    assert connection.infer("row", {"index": np.array([2])}).as_numpy("y").tolist() == [4, 5]
 
 
 @pytest.mark.triton
@@ -320,10 +337,10 @@ def test_an_optional_input_may_be_left_out(connection: Connection) -> None:
 
 @pytest.mark.triton
 def test_requests_run_together_as_one_batch(grpc: Connection) -> None:
-    before = executions(grpc, "rows_in_run")
+    executions = Executions(grpc, "rows_in_run")
     answers = at_once(grpc, "rows_in_run", [{"x": np.zeros((1, 1), np.float32)}] * 4)
     assert [answer.as_numpy("y").tolist() for answer in answers] == [[[4]]] * 4
-    assert executions(grpc, "rows_in_run") == before + 1
+    assert executions.for_rows(4) == 1
 
 
 @pytest.mark.triton
@@ -336,9 +353,9 @@ def test_each_request_gets_its_own_rows_of_the_batch(grpc: Connection) -> None:
         }
         for index, count in enumerate(rows)
     ]
-    before = executions(grpc, "two_inputs")
+    executions = Executions(grpc, "two_inputs")
     answers = at_once(grpc, "two_inputs", feeds)
-    assert executions(grpc, "two_inputs") == before + 1
+    assert executions.for_rows(4) == 1
     model = onnx_models.two_inputs_of_different_types()
     for feed, answer in zip(feeds, answers, strict=True):
         np.testing.assert_array_equal(answer.as_numpy("y"), reference(model, feed)["y"])
@@ -358,9 +375,9 @@ def test_one_batch_with_different_outputs_asked_for(grpc: Connection) -> None:
 
 @pytest.mark.triton
 def test_a_wrong_request_fails_alone_in_its_batch(grpc: Connection) -> None:
-    before = executions(grpc, "lookup")
+    executions = Executions(grpc, "lookup")
     answers = at_once(grpc, "lookup", [{"index": np.array([[index]])} for index in (1, 9, 3, 2)])
-    assert executions(grpc, "lookup") == before + 1
+    assert executions.for_rows(4) == 1
     assert [answers[position].as_numpy("y").item() for position in (0, 2, 3)] == [10, 30, 20]
     assert isinstance(answers[1], InferenceServerException)
     assert re.match(r"onnx runtime error \d+: .*Gather.* idx=9 must be within", answers[1].message())
@@ -387,6 +404,17 @@ def test_sequence_controls_reach_the_model(connection: Connection) -> None:
     first = connection.infer("controls", feed, sequence_id=7, sequence_start=True)
     last = connection.infer("controls", feed, sequence_id=7, sequence_end=True)
     assert [answer.as_numpy("y").item() for answer in (first, last)] == [7101, 7001]
+
+
+@pytest.mark.triton
+def test_empty_sequence_slots_are_not_computed(connection: Connection) -> None:
+    feed = {"x": np.zeros((1, 1), np.float32)}
+    for sequence in (1, 2):
+        connection.infer("rows_in_slots", feed, sequence_id=sequence, sequence_start=True)
+    second_slot = connection.infer("rows_in_slots", feed, sequence_id=2)
+    assert second_slot.as_numpy("y").item() == 1
+    for sequence in (1, 2):
+        connection.infer("rows_in_slots", feed, sequence_id=sequence, sequence_end=True)
 
 
 @pytest.mark.triton
@@ -460,6 +488,9 @@ def test_completion_keeps_what_is_configured(grpc: Connection) -> None:
     config = configuration(grpc, "one_row")
     assert config.max_batch_size == 1
     assert not config.HasField("dynamic_batching")
+    config = configuration(grpc, "plain_sequence")
+    assert config.HasField("sequence_batching")
+    assert list(config.input[0].dims) == [64]
     config = configuration(grpc, "all_given")
     assert config.max_batch_size == 0
 
@@ -604,6 +635,15 @@ REFUSED: dict[str, tuple[ModelProto, str, str]] = {
         f"{X} {Y} {BATCH_OF_EIGHT} sequence_batching {{ control_input {{ name: 'START' control {{ kind: "
         "CONTROL_SEQUENCE_START fp32_false_true: [0, 1] } } }",
         "configuration specified sequence control 'START', but model does not provide that input",
+    ),
+    "control_of_wrong_dims": (
+        onnx_models.two_inputs_of_different_types(),
+        io("input", "scale", "FP32", "1")
+        + io("output", "y", "FP32", "-1")
+        + f"{BATCH_OF_EIGHT} sequence_batching {{ control_input {{ name: 'integers' control {{ kind: "
+        "CONTROL_SEQUENCE_START int32_false_true: [0, 1] } } }",
+        "unable to load model 'control_of_wrong_dims', sequence control 'integers' in model has dims [-1] but dims [1] "
+        "is expected",
     ),
     "control_of_wrong_type": (
         onnx_models.sequence_controls(),

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -39,7 +41,12 @@ def responses(draw):
     extra = draw(
         st.lists(
             st.sampled_from(
-                [b"Content-Type: text/plain", b"Inference-Header-Content-Length: 7", b"X-Content-Length: 9", b"connection: keep-alive"]
+                [
+                    b"Content-Type: text/plain",
+                    b"Inference-Header-Content-Length: 7",
+                    b"X-Content-Length: 9",
+                    b"connection: keep-alive",
+                ]
             ),
             max_size=3,
         )
@@ -62,7 +69,7 @@ def responses(draw):
 
 def pieces(wire, cuts):
     places = [0, *sorted(place for place in cuts if place < len(wire)), len(wire)]
-    return [wire[start:end] for start, end in zip(places, places[1:], strict=False) if start < end]
+    return [wire[start:end] for start, end in pairwise(places) if start < end]
 
 
 @given(st.lists(responses(), min_size=1, max_size=4), st.lists(st.integers(1, 700), max_size=12))

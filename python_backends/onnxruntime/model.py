@@ -87,16 +87,20 @@ class TritonPythonModel:
         self._session = None
 
     def _batches(self, requests: Sequence[Any], responses: list[Any]) -> Iterator[list[_Call]]:
-        """The requests that can run together; cancelled and unreadable ones are answered here."""
+        """The requests that can run together; empty, cancelled and unreadable ones are answered here."""
         ask_cancelled = self._seconds_per_request >= _CANCELLATION_CHECK_SECONDS
         batches: dict[Any, list[_Call]] = {}
         for position, request in enumerate(requests):
+            requested = request.requested_output_names()
+            if not requested:  # the sequence batcher fills empty slots with requests of uninitialised data
+                responses[position] = pb_utils.InferenceResponse([])
+                continue
             if ask_cancelled and request.is_cancelled():
                 pb_utils.Logger.log_verbose(f"dropped a cancelled request of model '{self._name}'")
                 responses[position] = _error("the request was cancelled", pb_utils.TritonError.CANCELLED)
                 continue
             try:
-                call = self._read(position, request)
+                call = _Call(position, self._feed(request), [n for n in self._output_dims if n in requested])
             except Exception as error:  # whatever is wrong with it, the others must be served
                 responses[position] = _error(f"model '{self._name}': {error}", pb_utils.TritonError.INTERNAL)
                 continue
@@ -106,14 +110,13 @@ class TritonPythonModel:
                 yield [call]
         yield from batches.values()
 
-    def _read(self, position: int, request: Any) -> _Call:
+    def _feed(self, request: Any) -> dict[str, np.ndarray]:
         feed = {}
         for tensor in request.inputs():
             name, value = tensor.name(), tensor.as_numpy()
             convert = self._converters.get(name)
             feed[name] = convert(value) if convert else value
-        requested = request.requested_output_names()
-        return _Call(position, feed, [name for name in self._output_dims if name in requested])
+        return feed
 
     def _answer(self, calls: list[_Call]) -> list[Any]:
         try:
@@ -134,7 +137,7 @@ class TritonPythonModel:
         self._seconds_per_request = (time.perf_counter() - started) / len(calls)
         outputs = dict(zip(names, values, strict=True))
         if not self._batching:
-            return [self._response(call, outputs) for call in calls]
+            return [self._response(outputs)]  # these models' calls come one by one
         self._check_rows(feed, outputs)
         return self._split(calls, outputs)
 
@@ -151,14 +154,13 @@ class TritonPythonModel:
         responses, start = [], 0
         for call in calls:
             stop = start + call.rows
-            responses.append(self._response(call, {name: outputs[name][start:stop] for name in call.outputs}))
+            responses.append(self._response({name: outputs[name][start:stop] for name in call.outputs}))
             start = stop
         return responses
 
-    def _response(self, call: _Call, outputs: Mapping[str, np.ndarray]) -> Any:
+    def _response(self, outputs: Mapping[str, np.ndarray]) -> Any:
         tensors = []
-        for name in call.outputs:
-            value = outputs[name]
+        for name, value in outputs.items():
             if value.ndim == 0:  # Triton has no scalars: as many dimensions of 1 as the configuration says
                 value = value.reshape(self._output_dims[name])
             tensors.append(pb_utils.Tensor(name, value))

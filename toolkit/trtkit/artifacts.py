@@ -12,6 +12,7 @@ An artifact appears by one rename and is never changed afterwards. A record is r
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -66,7 +67,7 @@ def fingerprint(value: Any) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """The sha256 of a file's content; ``absent`` when it cannot be read."""
+    """The sha256 of a file's content; ``absent`` when there is none, ``unreadable`` when it cannot be read."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -74,15 +75,15 @@ def hash_file(path: Path) -> str:
                 digest.update(chunk)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return "absent"
+    except (OSError, ValueError):  # no rights, a broken disk, a name that is none
+        return "unreadable"
     return digest.hexdigest()
 
 
 def hash_folder(path: Path) -> str:
     """The hash of the names and contents of all files under a folder."""
     lines = [
-        f"{file.relative_to(path).as_posix()} {hash_file(file)}"
-        for file in sorted(path.rglob("*"))
-        if file.is_file()
+        f"{file.relative_to(path).as_posix()} {hash_file(file)}" for file in sorted(path.rglob("*")) if file.is_file()
     ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -134,15 +135,15 @@ class Cache:
             if not target.is_dir():
                 sync_tree(folder)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                folder.rename(target)
+                _rename_unless_there(folder, target)
         return Artifact(kind, target, sha256)
 
     def runs(self, model: str, stage: str) -> list[StageRun]:
         """The remembered runs of a stage, newest first."""
         try:
             records = json.loads((self.state / "stages" / model / f"{stage}.json").read_bytes())
-            return [StageRun(**record) for record in records]
-        except (OSError, ValueError, TypeError):
+            return [_run(record) for record in records]
+        except (OSError, ValueError, TypeError, RecursionError):
             return []  # no record, or one that is no record: the stage runs again
 
     def remember(self, model: str, stage: str, run: StageRun) -> None:
@@ -169,11 +170,26 @@ class Cache:
         last = runs[0]
         names = [name for name in {**last.inputs, **inputs} if last.inputs.get(name) != inputs.get(name)]
         files = [f for f, sha in last.files.items() if hash_file(root / f) != sha]
-        return (
-            f"changed: {', '.join([*names, *files])}"
-            if names or files
-            else "its artifact is gone from the cache"
-        )
+        return f"changed: {', '.join([*names, *files])}" if names or files else "its artifact is gone from the cache"
+
+
+def _run(record: Any) -> StageRun:
+    run = StageRun(**record)
+    if not all(isinstance(part, dict) for part in (run.inputs, run.files, run.facts)) or not isinstance(
+        run.artifact, str
+    ):
+        raise TypeError("no StageRun")
+    return run
+
+
+def _rename_unless_there(folder: Path, target: Path) -> None:
+    """Two workers may make one artifact at the same time; either's copy will do."""
+    try:
+        folder.rename(target)
+        sync(target.parent)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -204,6 +220,6 @@ def sync(path: Path) -> None:
 def sync_tree(folder: Path) -> None:
     """Flush every file and folder under `folder`, and itself."""
     for path in folder.rglob("*"):
-        if not path.is_symlink():
+        if not path.is_symlink() and (path.is_file() or path.is_dir()):  # opening a pipe would wait for its reader
             sync(path)
     sync(folder)

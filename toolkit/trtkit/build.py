@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import fcntl
+import filecmp
 import importlib.util
 import json
 import os
@@ -15,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,13 +24,15 @@ from typing import Any
 
 from trtkit import errors
 from trtkit.artifacts import Cache, StageRun, file_errors, fingerprint
-from trtkit.errors import BuildError, ConfigError, RepositoryError, TrtkitError, nearest
+from trtkit.compat import EXTRAS
+from trtkit.errors import BuildError, ConfigError, MissingDependencyError, RepositoryError, TrtkitError, nearest
 from trtkit.export.key import STAGE as EXPORT
 from trtkit.export.key import export_inputs
 from trtkit.project import Project
 from trtkit.repository import CONFIG_FILE, PublishedVersion, clean_staging, config_text, latest, models, publish
 
 CONFIG, PUBLISH = "config", "publish"
+WARMUP = "warmup"
 _CONFIG_STAGE_VERSION = 1
 _LOG_LINES = 12
 
@@ -88,7 +91,7 @@ class BuildResult:
 OnEvent = Callable[[str, str, str], None]
 
 
-def build(
+def build_models(
     project: Project,
     names: Sequence[str] = (),
     *,
@@ -100,7 +103,8 @@ def build(
 
     Args:
         project: the project.
-        names: which; default: all, leaving out those whose ``requires:`` are not installed.
+        names: which, and the steps of ensembles among them; default: all, leaving out those whose
+            ``requires:`` are not installed.
         force: run every stage, and replace a config.pbtxt that was edited by hand.
         jobs: how many exports at once; 0 for one per core.
         on_event: called with (model, stage, what happens) from several threads.
@@ -110,15 +114,17 @@ def build(
 
     Raises:
         ProjectError: a name is not in the project file.
+        ConfigError: ensembles contain each other.
     """
     selected = _with_steps(project, project.select(names))
+    ensembles = _in_order(project, [name for name in selected if project.models[name].ensemble])
     with _lock(project):
         clean_staging(project.repository, project.state)
-        builder = _Builder(project, force, set(names), on_event)
+        builder = _Builder(project, force, set(_with_steps(project, list(names))), on_event)
         singles = [name for name in selected if project.models[name].source]
         with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
             results = dict(zip(singles, pool.map(builder.build_source, singles), strict=True))
-        for name in _in_order(project, [name for name in selected if name not in results]):
+        for name in ensembles:
             results[name] = builder.build_ensemble(name, results)
     return [results[name] for name in selected], builder.first_error
 
@@ -156,13 +162,13 @@ def _lock(project: Project) -> Iterator[None]:
     with file_errors(f"locking {project.state}"):
         project.state.mkdir(parents=True, exist_ok=True)
         file = (project.state / "lock").open("w")
-    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
+    with file:
         yield
 
 
 class _Builder:
-    """One run of `build`: the options and the first error."""
+    """One run of `build_models`: the options and the first error."""
 
     def __init__(self, project: Project, force: bool, named: set[str], on_event: OnEvent) -> None:
         self.project, self.force, self.named, self.on_event = project, force, named, on_event
@@ -176,6 +182,7 @@ class _Builder:
         if missing and name not in self.named:
             return replace(result, skipped=f"{missing} is not installed")
         try:
+            self._refuse_missing(name, missing)
             run, export_report = self._export(name)
             text, config_report = self._source_config(name, run)
             published, publish_report = self._publish(name, text, run)
@@ -192,11 +199,15 @@ class _Builder:
     def build_ensemble(self, name: str, results: dict[str, BuildResult]) -> BuildResult:
         """Configure and publish one ensemble, unless one of its steps could not be built."""
         result = BuildResult(name, precision="ensemble")
+        missing = self._missing(name)
+        if missing and name not in self.named:
+            return replace(result, skipped=f"{missing} is not installed")
         for step in self.project.models[name].ensemble or []:
             other = results.get(step.model)
             if other and (other.error or other.skipped):
                 return replace(result, skipped=f"its step '{step.model}' was not built")
         try:
+            self._refuse_missing(name, missing)
             text, config_report = self._ensemble_config(name)
             published, publish_report = self._publish(name, text, None)
         except TrtkitError as exc:
@@ -212,6 +223,12 @@ class _Builder:
         modules = self.project.models[name].requires
         return next((module for module in modules if importlib.util.find_spec(module.partition(".")[0]) is None), "")
 
+    def _refuse_missing(self, name: str, module: str) -> None:
+        if module:
+            where = self.project.where("models", name, "requires")
+            hint = f"; run: pip install 'trtkit[{EXTRAS[module]}]'" if module in EXTRAS else ""
+            raise MissingDependencyError(f"{where}: model '{name}' requires {module}, which is not installed{hint}")
+
     def _reason(self, name: str, stage: str, inputs: dict[str, str]) -> str:
         return "--force" if self.force else self.cache.why_not(name, stage, inputs, self.project.root)
 
@@ -220,6 +237,9 @@ class _Builder:
         run = None if self.force else self.cache.matching(name, EXPORT, inputs, self.project.root)
         if run and self.cache.artifact("onnx", run.artifact):
             return run, StageReport(EXPORT, False, "up to date")
+        from trtkit.config import check_block
+
+        check_block(self.project, name)  # before a training that may take long
         why = self._reason(name, EXPORT, inputs)
         self.on_event(name, EXPORT, why)
         seconds = run_worker(self.project, name)
@@ -235,7 +255,9 @@ class _Builder:
             from trtkit.signature import Signature
 
             signature = Signature.from_json(run.facts["signature"])
-            return to_text(model_config(self.project, name, signature, run.facts["max_batch_size"], run.facts["warmup"]))
+            return to_text(
+                model_config(self.project, name, signature, run.facts["max_batch_size"], run.facts["warmup"])
+            )
 
         return self._config(name, inputs, generate)
 
@@ -283,7 +305,8 @@ class _Builder:
         repository = self.project.repository
         current, on_disk = latest(repository, name), config_text(repository, name)
         new_version = "--force" if self.force else self._why_new_version(current, run)
-        if current and not new_version and on_disk == text:
+        damaged = "" if new_version else self._changed_warmup(name, run)
+        if current and not new_version and not damaged and on_disk == text:
             return current, StageReport(PUBLISH, False, f"version {current.version} is up to date")
         self._refuse_to_overwrite(name, text, on_disk)
         version_files, model_files = self._files(name, run)
@@ -296,7 +319,7 @@ class _Builder:
             model_files=model_files,
             record=self._record(name, run),
         )
-        why = new_version or f"{CONFIG_FILE} changed"
+        why = new_version or f"{damaged or CONFIG_FILE} changed"
         self.on_event(name, PUBLISH, f"version {published.version}")
         return published, StageReport(PUBLISH, True, why, time.perf_counter() - started)
 
@@ -308,6 +331,15 @@ class _Builder:
         changed = self._changed_file(current)
         return f"version {current.version} was changed after it was published: {changed}" if changed else ""
 
+    def _changed_warmup(self, name: str, run: StageRun | None) -> str:
+        """The first warm-up file that is not the artifact's, without which the server refuses the model."""
+        folder = self.project.state / "objects" / (run.artifact if run else "") / WARMUP
+        for file in sorted(folder.glob("*")) if run else ():
+            served = self.project.repository / name / WARMUP / file.name
+            if not served.is_file() or not filecmp.cmp(file, served, shallow=False):
+                return f"{WARMUP}/{file.name}"
+        return ""
+
     def _changed_file(self, version: PublishedVersion) -> str | None:
         """The first changed file of a version; files whose stat is unchanged since the last look are trusted."""
         stats = {n: _stat(version.path / n) for n in version.record.get("files", {})}
@@ -317,8 +349,9 @@ class _Builder:
             return None
         changed = version.changed_file()
         if changed is None:
-            memo.parent.mkdir(parents=True, exist_ok=True)
-            memo.write_text(json.dumps(seen))
+            with suppress(OSError):  # it only saves time
+                memo.parent.mkdir(parents=True, exist_ok=True)
+                memo.write_text(json.dumps(seen))
         return changed
 
     def _refuse_to_overwrite(self, name: str, text: str, on_disk: str | None) -> None:
@@ -340,11 +373,13 @@ class _Builder:
         artifact = self.cache.verified("onnx", run.artifact)
         if artifact is None:
             shutil.rmtree(self.project.state / "objects" / run.artifact, ignore_errors=True)
-            raise BuildError(f"model '{name}': its artifact in {self.project.state} was damaged and is removed; build again")
+            raise BuildError(
+                f"model '{name}': its artifact in {self.project.state} was damaged and is removed; build again"
+            )
         files = {f.relative_to(artifact.path).as_posix(): f for f in artifact.path.rglob("*") if f.is_file()}
         return (
-            {path: f for path, f in files.items() if not path.startswith("warmup/")},
-            {path: f for path, f in files.items() if path.startswith("warmup/")},
+            {path: f for path, f in files.items() if not path.startswith(f"{WARMUP}/")},
+            {path: f for path, f in files.items() if path.startswith(f"{WARMUP}/")},
         )
 
     def _record(self, name: str, run: StageRun | None) -> dict[str, Any]:
@@ -358,7 +393,10 @@ class _Builder:
         if run:
             kept = ("signature", "max_batch_size", "batch", "ranges", "opset", "ir_version", "changes", "parity")
             made |= {"source": spec.source.model_dump(exclude_none=True) if spec.source else {}}
-            made |= {"made_from": {"inputs": run.inputs, "files": run.files}, "tool_versions": run.facts["tool_versions"]}
+            made |= {
+                "made_from": {"inputs": run.inputs, "files": run.files},
+                "tool_versions": run.facts["tool_versions"],
+            }
             made |= {key: run.facts[key] for key in kept}
         return made
 

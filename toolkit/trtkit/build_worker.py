@@ -50,7 +50,8 @@ class FileWatch:
 
     def files(self) -> dict[str, str]:
         """The sha256 of each, by path relative to the project."""
-        modules = {Path(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None)}
+        files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+        modules = {Path(file) for file in files if isinstance(file, str)}
         relative = {path.relative_to(self.project.root) for path in self.opened | modules if self._counts(path)}
         return {path.as_posix(): hash_file(self.project.root / path) for path in sorted(relative)}
 
@@ -85,6 +86,7 @@ def main() -> None:
     """The worker's entry point."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end when the build is killed
     project_file, name, descriptor = sys.argv[1:4]
+    os.set_inheritable(int(descriptor), False)  # a program that the user's code leaves running would hold it open
     try:
         result = run_export(load_project(Path(project_file)), name)
     except TrtkitError as exc:

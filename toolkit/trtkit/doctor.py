@@ -15,7 +15,7 @@ from typing import Any
 
 from trtkit.compat import installed, onnxruntime_problem
 from trtkit.errors import MissingDependencyError
-from trtkit.server.launch import embedded_launch
+from trtkit.server.launch import embedded_launch, hides_gpus
 
 _SHM_NEEDED_BYTES = 64 << 20  # one Python-backend instance maps 1 MB at first and grows from there
 
@@ -65,7 +65,9 @@ def _server() -> Check:
     except MissingDependencyError as exc:
         absent = installed("nvidia-pytriton") is None
         return Check("embedded tritonserver", "absent" if absent else "problem", str(exc))
-    return Check("embedded tritonserver", "ok", f"nvidia-pytriton {installed('nvidia-pytriton')}: {Path(launch.command[0]).name}")
+    return Check(
+        "embedded tritonserver", "ok", f"nvidia-pytriton {installed('nvidia-pytriton')}: {Path(launch.command[0]).name}"
+    )
 
 
 def _extras() -> list[Check]:
@@ -93,7 +95,9 @@ def _gpu() -> Check:
         return Check("GPU", "problem", f"the CUDA driver is there but cuInit gives error {code}")
     count = ctypes.c_int()
     driver.cuDeviceGetCount(ctypes.byref(count))
-    return Check("GPU", "ok", f"{count.value} device(s): {', '.join(_gpu_name(driver, i) for i in range(count.value))}")
+    names = ", ".join(_gpu_name(driver, index) for index in range(count.value))
+    hidden = "; not used by the embedded server: the extra gpu is not installed" if hides_gpus() else ""
+    return Check("GPU", "ok", f"{count.value} device(s): {names}{hidden}")
 
 
 def _gpu_name(driver: ctypes.CDLL, index: int) -> str:
@@ -112,7 +116,9 @@ def _shared_memory() -> Check:
         return Check("/dev/shm", "problem", "there is none; the Python backend exchanges tensors through it")
     free = shutil.disk_usage(shm).free
     if free < _SHM_NEEDED_BYTES:
-        return Check("/dev/shm", "problem", f"{free >> 20} MiB free; the Python backend needs some per instance (--shm-size)")
+        return Check(
+            "/dev/shm", "problem", f"{free >> 20} MiB free; the Python backend needs some per instance (--shm-size)"
+        )
     return Check("/dev/shm", "ok", f"{free >> 20} MiB free")
 
 

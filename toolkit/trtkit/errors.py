@@ -114,5 +114,5 @@ def nearest(given: str, available: Iterable[str]) -> str:
     if not names:
         return "none is available"
     listed = ", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")
-    close = get_close_matches(given, names, n=1)
+    close = get_close_matches(str(given), names, n=1)
     return f"did you mean '{close[0]}'? (available: {listed})" if close else f"available: {listed}"

@@ -81,18 +81,24 @@ def read_inputs(
     for pair in given:
         name, separator, text = pair.partition("=")
         if not separator:
-            raise DataError(f"--input '{pair}' is no NAME=VALUE; the inputs are {', '.join(map(str, signature.inputs))}")
+            raise DataError(
+                f"--input '{pair}' is no NAME=VALUE; the inputs are {', '.join(map(str, signature.inputs))}"
+            )
         values[name] = text
     if files:
         if len(specs) != 1:
-            raise DataError(f"files without a name need a model with one input; name them: --input NAME=FILE, {nearest('', specs)}")
+            raise DataError(
+                f"files without a name need a model with one input; name them: --input NAME=FILE, {nearest('', specs)}"
+            )
         values[next(iter(specs))] = list(files)
     for name in values:
         if name not in specs:
             raise DataError(f"'{name}' is no input of the model; {nearest(name, specs)}")
     missing = [str(spec) for name, spec in specs.items() if name not in values]
     if missing:
-        raise DataError(f"no data for input {missing[0]}; pass --input {missing[0].split()[0]}=…, --data FILE, or --random")
+        raise DataError(
+            f"no data for input {missing[0]}; pass --input {missing[0].split()[0]}=…, --data FILE, or --random"
+        )
     arrays = {name: _array(value, specs[name], batching) for name, value in values.items()}
     rows = {name: len(array) for name, array in arrays.items()} if batching else {}
     if len(set(rows.values())) > 1:
@@ -108,9 +114,11 @@ def _read_data(file: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as exc:
         raise DataError(f"--data {file} cannot be read as JSON or .npz: {exc}") from exc
     if isinstance(value, dict) and isinstance(value.get("inputs"), list):  # a v2 protocol request
-        return {row["name"]: np.asarray(row["data"], dtype=object).reshape(row["shape"]).tolist() for row in value["inputs"]}
+        return {
+            row["name"]: np.asarray(row["data"], dtype=object).reshape(row["shape"]).tolist() for row in value["inputs"]
+        }
     if not isinstance(value, dict):
-        raise DataError(f"--data {file}: expected an object with one value per input, e.g. {{\"x\": [[1, 2]]}}")
+        raise DataError(f'--data {file}: expected an object with one value per input, e.g. {{"x": [[1, 2]]}}')
     return value
 
 
@@ -218,7 +226,9 @@ def _pixels(file: Path, dims: list[int], spec: TensorSpec) -> Array:
     channels = dims[0] if channels_first else dims[-1] if len(dims) == 3 else 1
     height, width = (dims[1:] if channels_first else dims[:2]) if len(dims) in (2, 3) else (0, 0)
     if channels not in (1, 3) or not height:
-        raise DataError(f"{file} is an image; input {spec} has no image's shape (H W, C H W or H W C with 1 or 3 channels)")
+        raise DataError(
+            f"{file} is an image; input {spec} has no image's shape (H W, C H W or H W C with 1 or 3 channels)"
+        )
     try:
         with Image.open(io.BytesIO(file.read_bytes())) as image:
             image = image.convert("L" if channels == 1 else "RGB")

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -67,15 +67,20 @@ def difference(reference: Array, actual: Array, rtol: float, atol: float) -> Dif
     """
     if reference.shape != actual.shape:
         return Difference(0, problem=f"shape {list(actual.shape)} instead of {list(reference.shape)}")
-    if reference.dtype.kind in "OSU" or actual.dtype.kind in "OSU":
+    texts = [array.dtype.kind in "OSU" for array in (reference, actual)]
+    if all(texts):
         return _exact(_as_bytes(reference), _as_bytes(actual))
+    if any(texts):
+        return Difference(0, problem="numbers instead of text" if texts[0] else "text instead of numbers")
     if reference.dtype.kind in "biu" and actual.dtype.kind in "biu":
         return _integers(reference, actual)
     return _floats(reference.astype(np.float64), actual.astype(np.float64), rtol, atol)
 
 
 def _as_bytes(array: Array) -> Array:
-    items = [item.encode() if isinstance(item, str) else item for item in array.ravel().tolist()]
+    items = [
+        item.encode("utf-8", "surrogateescape") if isinstance(item, str) else item for item in array.ravel().tolist()
+    ]
     flat = np.empty(len(items), dtype=object)
     flat[:] = items
     return flat.reshape(array.shape)
@@ -83,61 +88,68 @@ def _as_bytes(array: Array) -> Array:
 
 def _exact(reference: Array, actual: Array) -> Difference:
     wrong = np.asarray(reference != actual, dtype=bool)
-    return _with_worst(Difference(reference.size, outside=int(wrong.sum())), wrong, reference, actual)
+    return _with_worst(Difference(reference.size, outside=int(wrong.sum())), reference, actual, wrong)
 
 
 def _integers(reference: Array, actual: Array) -> Difference:
     wrong = reference != actual
-    distance = np.abs(reference.astype(np.float64) - actual.astype(np.float64))
-    size = max(reference.size, 1)
-    result = Difference(
-        reference.size,
-        outside=int(wrong.sum()),
-        max_abs=float(distance.max(initial=0.0)),
-        mean_abs=float(distance.sum() / size),
-    )
-    return _with_worst(result, np.where(wrong, np.maximum(distance, 1e-9), 0.0), reference, actual)
+    left, right = reference.astype(np.float64), actual.astype(np.float64)
+    # beyond 2**53 two different integers may be one float64; they differ by at least 1
+    distance = np.where(wrong, np.maximum(np.abs(left - right), 1.0), 0.0)
+    result = _statistics(left, right, distance, np.ones_like(wrong), int(wrong.sum()))
+    return _with_worst(result, reference, actual, distance)
 
 
 def _floats(reference: Array, actual: Array, rtol: float, atol: float) -> Difference:
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         same = (reference == actual) | (np.isnan(reference) & np.isnan(actual))
         finite = np.isfinite(reference) & np.isfinite(actual)
-        distance = np.where(finite, np.abs(actual - reference), 0.0)
+        distance = np.where(finite & ~same, np.abs(actual - reference), 0.0)
         allowed = atol + rtol * np.abs(np.where(finite, reference, 0.0))
-        outside = ~same & (~finite | (distance > allowed))
-        relative = distance[finite & (reference != 0)] / np.abs(reference[finite & (reference != 0)])
-        excess = np.where(~same & ~finite, np.inf, distance / np.maximum(allowed, np.finfo(np.float64).tiny))
-    result = Difference(
-        reference.size,
-        outside=int(outside.sum()),
-        max_abs=float(distance.max(initial=0.0)),
-        mean_abs=float(distance[finite].mean()) if finite.any() else 0.0,
-        max_rel=float(relative.max(initial=0.0)),
-        mean_rel=float(relative.mean()) if relative.size else 0.0,
-        nonfinite=int((~same & ~finite).sum()),
-        cosine=_cosine(reference[finite], actual[finite]),
-    )
-    return _with_worst(result, np.where(same, 0.0, excess), reference, actual)
+        nonfinite = ~same & ~finite
+        outside = nonfinite | (distance > allowed)
+        ratio = np.where((distance > 0.0) & np.isfinite(allowed), distance / allowed, 0.0)
+    result = _statistics(reference, actual, distance, finite, int(outside.sum()), int(nonfinite.sum()))
+    return _with_worst(result, reference, actual, nonfinite, outside, ratio, distance)
+
+
+def _statistics(
+    reference: Array, actual: Array, distance: Array, finite: Array, outside: int, nonfinite: int = 0
+) -> Difference:
+    nonzero = finite & (reference != 0)
+    with np.errstate(over="ignore"):  # a mean of huge values may be infinite
+        relative = distance[nonzero] / np.abs(reference[nonzero])
+        return Difference(
+            reference.size,
+            outside=outside,
+            max_abs=float(distance.max(initial=0.0)),
+            mean_abs=float(distance[finite].mean()) if finite.any() else 0.0,
+            max_rel=float(relative.max(initial=0.0)),
+            mean_rel=float(relative.mean()) if relative.size else 0.0,
+            nonfinite=nonfinite,
+            cosine=_cosine(reference[finite], actual[finite]),
+        )
 
 
 def _cosine(left: Array, right: Array) -> float:
-    scale = max(float(np.abs(left).max(initial=0.0)), float(np.abs(right).max(initial=0.0)))
-    if scale == 0.0:
-        return 1.0
-    left, right = left / scale, right / scale
-    norms = float(np.linalg.norm(left) * np.linalg.norm(right))
-    return float(np.clip(np.dot(left.ravel(), right.ravel()) / norms, -1.0, 1.0)) if norms else 0.0
+    scales = [float(np.abs(vector).max(initial=0.0)) for vector in (left, right)]
+    if not all(scales):
+        return 0.0 if any(scales) else 1.0
+    left, right = left / scales[0], right / scales[1]  # huge and tiny elements would overflow when squared
+    return float(np.clip(np.dot(left, right) / (np.linalg.norm(left) * np.linalg.norm(right)), -1.0, 1.0))
 
 
-def _with_worst(result: Difference, badness: Array, reference: Array, actual: Array) -> Difference:
-    if badness.size == 0 or not badness.any():
+def _with_worst(result: Difference, reference: Array, actual: Array, *badness: Array) -> Difference:
+    """The result with its worst element: the largest by the first key, then by the next; the first of equals."""
+    if not any(key.any() for key in badness):
         return result
-    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(badness)), badness.shape))
-    values = {field: getattr(result, field) for field in Difference.__slots__}
-    values.update(worst=index, worst_reference=_shown(reference[index]), worst_actual=_shown(actual[index]))
-    return Difference(**values)
+    left = np.ones(reference.shape, dtype=bool)
+    for key in map(np.asarray, badness):  # numpy gives scalars for arrays without dimensions
+        left &= key == key[left].max()
+    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(left)), left.shape))
+    return replace(result, worst=index, worst_reference=_shown(reference[index]), worst_actual=_shown(actual[index]))
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.8g}" if isinstance(value, float | np.floating) else repr(value)[:80]
+    plain = value.item() if isinstance(value, np.generic) else value
+    return f"{plain:.8g}" if isinstance(plain, float) else repr(plain)[:80]

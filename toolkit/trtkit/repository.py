@@ -4,19 +4,25 @@
 
 A model's folder is staged beside the repository with hard links to what it already holds, completed,
 flushed, and put in place by one rename (a new model) or one exchange of two names (renameat2, a known one).
-At any kill the repository holds the old folder or the new one. A staged folder is never inside the
-repository under a name the server would read.
+At any kill the repository holds the old folder or the new one. A staged folder is never where the server
+would take it for a model: it takes every folder of a repository for one, even one whose name starts with a dot.
+
+Where two names cannot be exchanged (`_move_piece_by_piece`) a kill may come between the new version and its
+config.pbtxt; each of the two is whole.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
+import glob
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,29 +65,39 @@ class PublishedVersion:
 
 
 def versions(repository: Path, model: str) -> list[PublishedVersion]:
-    """The versions of a model, lowest first, as the server counts them (folders that are whole numbers)."""
+    """The versions of a model, lowest first, as the server counts them: whole numbers without a leading 0."""
     folder = repository / model
     if not folder.is_dir():
         return []
     found = [
         PublishedVersion(model, int(entry.name), entry, _record(entry))
         for entry in folder.iterdir()
-        if entry.is_dir() and entry.name.isascii() and entry.name.isdigit()
+        if entry.is_dir() and _is_version(entry.name)
     ]
     return sorted(found, key=lambda version: version.version)
 
 
+def _is_version(name: str) -> bool:
+    return name.isascii() and name.isdigit() and (name == "0" or not name.startswith("0"))
+
+
 def latest(repository: Path, model: str) -> PublishedVersion | None:
     """The version the default policy serves, or None."""
-    return (versions(repository, model) or [None])[-1]
+    found = versions(repository, model)
+    return found[-1] if found else None
 
 
 def _record(folder: Path) -> dict[str, Any]:
     try:
         value = json.loads((folder / RECORD_FILE).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) else {}
+    return value if _is_record(value) else {}
+
+
+def _is_record(value: Any) -> bool:
+    files = value.get("files") if isinstance(value, dict) else None
+    return isinstance(files, dict) and all(isinstance(fact, dict) and "sha256" in fact for fact in files.values())
 
 
 def models(repository: Path) -> list[str]:
@@ -136,8 +152,7 @@ def publish(
     with file_errors(f"publishing '{model}' to {repository}"):
         repository.mkdir(parents=True, exist_ok=True)
         target = repository / model
-        staging = _staging_folder(repository, state)
-        try:
+        with _locked(repository), _staging_folder(repository, model, state) as staging:
             staged = staging / model
             _link_tree(target, staged)
             if version_files is not None:
@@ -149,30 +164,65 @@ def publish(
             sync_tree(staged)
             _swap(staged, target)
             sync(repository)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
     published = latest(repository, model)
     if published is None:
         raise RepositoryError(f"{target} holds no version after publishing; was it removed in the meantime?")
     return published
 
 
-def _staging_folder(repository: Path, state: Path) -> Path:
-    """A folder on the repository's file system: in the project's state, else inside the repository.
+@contextmanager
+def _locked(repository: Path) -> Iterator[None]:
+    """One publication at a time, of other projects too; without a lock where the file system has none (NFS)."""
+    descriptor = os.open(repository, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
-    Inside, its name starts with a dot and it is gone when publishing ends; only a kill in between leaves it,
-    for the next build to remove (`clean_staging`).
-    """
+
+@contextmanager
+def _staging_folder(repository: Path, model: str, state: Path) -> Iterator[Path]:
+    """A folder on the repository's file system, removed at the end; after a kill, by `clean_staging`."""
     state.mkdir(parents=True, exist_ok=True)
-    same = state.stat().st_dev == repository.stat().st_dev
-    return Path(tempfile.mkdtemp(prefix=STAGING_PREFIX if same else f".{STAGING_PREFIX}", dir=state if same else repository))
+    device = repository.stat().st_dev
+    parent = next(p for p in _staging_places(repository, model, state) if p.stat().st_dev == device)
+    prefix = STAGING_PREFIX if parent == state else _hidden_prefix(repository)
+    staging = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _staging_places(repository: Path, model: str, state: Path) -> Iterator[Path]:
+    """The project's state, beside the repository, inside another model (the server passes over what is no version).
+
+    Only in a repository that is a file system of its own and holds no other model is the repository itself left.
+    """
+    yield state
+    if os.access(repository.parent, os.W_OK):
+        yield repository.parent
+    yield from (repository / other for other in models(repository) if other != model)
+    yield repository
+
+
+def _hidden_prefix(repository: Path) -> str:
+    return f".trtkit-{STAGING_PREFIX}{repository.name}-"
 
 
 def clean_staging(repository: Path, state: Path) -> None:
     """Remove what a killed build left; only call it while holding the build lock."""
-    for folder, pattern in ((state, f"{STAGING_PREFIX}*"), (state, "tmp-*"), (repository, f".{STAGING_PREFIX}*")):
-        for left in folder.glob(pattern):
-            shutil.rmtree(left, ignore_errors=True)
+    mine = [*state.glob(f"{STAGING_PREFIX}*"), *state.glob("tmp-*")]
+    hidden = f"{glob.escape(_hidden_prefix(repository))}*"
+    shared = [*repository.parent.glob(hidden), *repository.glob(hidden), *repository.glob(f"*/{hidden}")]
+    for left in mine:
+        shutil.rmtree(left, ignore_errors=True)
+    if shared:
+        with file_errors(f"cleaning {repository}"), _locked(repository):
+            for left in shared:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _link_tree(source: Path, target: Path) -> None:
@@ -211,9 +261,7 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _write_version(
-    folder: Path, model: str, number: int, files: Mapping[str, Path], record: Mapping[str, Any]
-) -> None:
+def _write_version(folder: Path, model: str, number: int, files: Mapping[str, Path], record: Mapping[str, Any]) -> None:
     folder.mkdir()
     facts: dict[str, dict[str, Any]] = {}
     for name, source in files.items():
@@ -225,8 +273,10 @@ def _write_version(
 
 def _swap(staged: Path, target: Path) -> None:
     """Put the staged folder in the target's place; the old one is where the staged one was."""
-    if not target.exists():
+    if not target.exists() and not target.is_symlink():
         staged.rename(target)
+    elif not target.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))
     elif not _exchange(staged, target):
         _move_piece_by_piece(staged, target)
 
@@ -243,7 +293,7 @@ def _exchange(one: Path, other: Path) -> bool:
     if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
         return True
     code = ctypes.get_errno()
-    if code in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+    if code in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV):  # EXDEV: a folder of a lower overlay
         return False
     raise OSError(code, os.strerror(code), str(other))
 
@@ -251,9 +301,10 @@ def _exchange(one: Path, other: Path) -> bool:
 def _move_piece_by_piece(staged: Path, target: Path) -> None:
     """Without an exchange: new folders by one rename each, then the files, config.pbtxt last."""
     for entry in sorted(staged.iterdir(), key=lambda e: (e.name == CONFIG_FILE, e.is_file(), e.name)):
-        if entry.is_file():
-            entry.replace(target / entry.name)
-        elif not (target / entry.name).exists():
-            entry.rename(target / entry.name)
-        elif not entry.name.isdigit():
-            shutil.copytree(entry, target / entry.name, dirs_exist_ok=True)
+        place = target / entry.name
+        if entry.is_dir() and not entry.is_symlink() and place.is_dir():
+            if not _is_version(entry.name):  # a published version never changes
+                _move_piece_by_piece(entry, place)
+        else:
+            entry.replace(place)  # does nothing where both are one file
+    sync(target)

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,17 +64,14 @@ def evaluation_samples(project: Project, model: str, inputs: Sequence[TensorSpec
     where = project.where("models", model, "evaluate", "data")
     arrays, labels = _read(evaluate, project, where, [spec.name for spec in inputs])
     samples = Samples(_checked(arrays, inputs, where), labels, evaluate.data)
-    if labels is not None and len(labels) != len(samples):
-        raise DataError(
-            f"{where}: {len(labels)} labels for {len(samples)} samples; give one label per sample"
-        )
+    if labels is not None and labels.shape[:1] != (len(samples),):
+        given = f"{len(labels)} labels" if labels.ndim else f"one label ({str(labels)[:80]})"
+        raise DataError(f"{where}: {given} for {len(samples)} samples; give one label per sample")
     count = evaluate.samples or len(samples)
     return Samples(samples.rows(0, count), None if labels is None else labels[:count], samples.origin)
 
 
-def _read(
-    evaluate: Evaluate, project: Project, where: str, names: list[str]
-) -> tuple[Mapping[str, Any], Array | None]:
+def _read(evaluate: Evaluate, project: Project, where: str, names: list[str]) -> tuple[Mapping[str, Any], Array | None]:
     if not is_callable_reference(evaluate.data):
         return read_npz(split_reference(evaluate.data, project.root)[0], where)
     value = call(evaluate.data, project.root, where)
@@ -82,21 +82,50 @@ def _read(
                 f"{where}: '{evaluate.data}' gave one array; the model has the inputs {', '.join(names)}: return a dict"
             )
         inputs = {names[0]: inputs}
-    return inputs, None if labels is None else np.asarray(labels)
+    return inputs, None if labels is None else _array(labels, f"{where}: the labels")
 
 
 def read_npz(file: Path, where: str) -> tuple[dict[str, Array], Array | None]:
     """The arrays of an .npz file by name, with the one called "labels" apart; pickled objects are refused."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            if isinstance(archive, np.ndarray):
+        with file.open("rb") as opened:
+            archive = np.load(opened, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(
                     f"{where}: {file.name} holds one array without a name; save it with numpy.savez(name=array)"
                 )
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError) as exc:
-        raise DataError(f"{where}: {file.name} cannot be read as .npz: {exc}") from exc
+    except _NO_NPZ as exc:
+        raise DataError(f"{where}: {file.name} cannot be read as .npz: {one_line(exc)}") from exc
     return arrays, arrays.pop(LABELS, None)
+
+
+# what numpy and zipfile raise for a file that was cut off, changed, encrypted, or is something else
+_NO_NPZ = (
+    OSError,
+    ValueError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
+
+
+def one_line(exc: BaseException) -> str:
+    """What an error says, as one line of bearable length."""
+    return " ".join(str(exc).split())[:300] or type(exc).__name__
+
+
+def _array(value: Any, what: str) -> Array:
+    try:
+        return np.asarray(value)
+    except ValueError as exc:
+        raise DataError(f"{what} are ragged: {one_line(exc)}") from exc
+    except (TypeError, RuntimeError) as exc:  # a torch tensor that requires a gradient, for one
+        raise DataError(f"{what} are no array: {one_line(exc)}") from exc
 
 
 def _checked(arrays: Mapping[str, Any], inputs: Sequence[TensorSpec], where: str) -> dict[str, Array]:
@@ -104,15 +133,14 @@ def _checked(arrays: Mapping[str, Any], inputs: Sequence[TensorSpec], where: str
     specs = {spec.name: spec for spec in inputs}
     for name in arrays:
         if name not in specs:
-            raise DataError(
-                f"{where}: data for '{name}', which is no input of the model; {nearest(name, specs)}"
-            )
+            raise DataError(f"{where}: data for '{name}', which is no input of the model; {nearest(name, specs)}")
     checked: dict[str, Array] = {}
     for name, spec in specs.items():
         if name not in arrays:
-            raise DataError(f"{where}: no data for input {spec}; data were given for: {', '.join(arrays)}")
+            given = ", ".join(arrays) or "none"
+            raise DataError(f"{where}: no data for input {spec}; data were given for: {given}")
         checked[name] = as_tensor(arrays[name], spec, where)
-    sizes = {name: len(array) for name, array in checked.items()}
+    sizes = {name: len(array) if array.ndim else 0 for name, array in checked.items()}
     if len(set(sizes.values())) != 1 or not min(sizes.values()):
         raise DataError(f"{where}: the inputs need one equal, non-zero number of samples each; got {sizes}")
     return checked
@@ -126,13 +154,9 @@ def as_tensor(value: Any, spec: TensorSpec, where: str) -> Array:
     Raises:
         DataError: another rank, a fixed axis of another size, or a data type that does not convert.
     """
-    try:
-        array = np.asarray(value)
-    except ValueError as exc:
-        raise DataError(f"{where}: data for input {spec} are ragged: {exc}") from exc
+    array = _array(value, f"{where}: data for input {spec}")
     wrong = len(array.shape) != len(spec.shape) or any(
-        isinstance(dim, int) and dim != size
-        for dim, size in zip(spec.shape[1:], array.shape[1:], strict=True)
+        isinstance(dim, int) and dim != size for dim, size in zip(spec.shape[1:], array.shape[1:], strict=True)
     )
     if wrong:
         raise DataError(f"{where}: data for input {spec} have the shape {list(array.shape)}")
@@ -143,27 +167,46 @@ def convert(array: Array, dtype: DType, what: str) -> Array:
     """An array in a data type, refusing conversions that lose the meaning.
 
     Raises:
-        DataError: text for numbers or numbers for text, floats for integers, integers out of range.
+        DataError: text for numbers or numbers for text, floats for integers, values out of range.
     """
     if dtype.name == "BYTES":
-        if array.dtype.kind not in "OSU":
-            raise DataError(f"{what} are {array.dtype}; text is needed")
-        items = [item.encode() if isinstance(item, str) else bytes(item) for item in array.ravel().tolist()]
-        out = np.empty(len(items), dtype=object)
-        out[:] = items
-        return out.reshape(array.shape)
+        return _texts(array, what)
     target = np.dtype(dtype.numpy)
     if array.dtype == target:
         return array
-    if array.dtype.kind in "OSU" or (array.dtype.kind == "f" and target.kind in "biu"):
+    if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and target.kind in "biu" and not dtype.is_float):
         raise DataError(f"{what} are {array.dtype}; {dtype.name} is needed")
     if dtype.name == "BF16":
-        return (array.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        return _bfloat16(array)
     with np.errstate(over="ignore"):
         converted = array.astype(target)
-    if target.kind in "iu" and not np.array_equal(converted, array):
+    # a float may be rounded, but not to infinity
+    pair = (np.isinf(converted), np.isinf(array)) if dtype.is_float else (converted, array)
+    if not np.array_equal(*pair):
         raise DataError(f"{what} have values outside {dtype.name}")
     return converted
+
+
+def _texts(array: Array, what: str) -> Array:
+    if array.dtype.kind not in "OSU":
+        raise DataError(f"{what} are {array.dtype}; text is needed")
+    out = np.empty(array.size, dtype=object)
+    for index, item in enumerate(array.ravel().tolist()):
+        if not isinstance(item, str | bytes):
+            raise DataError(f"{what} hold {str(item)[:80]!r}, a {type(item).__name__}; text is needed")
+        try:
+            out[index] = item.encode() if isinstance(item, str) else item
+        except UnicodeEncodeError as exc:
+            raise DataError(f"{what} hold {item[:80]!a}, which is no text") from exc
+    return out.reshape(array.shape)
+
+
+def _bfloat16(array: Array) -> Array:
+    """The upper halves of the values as FP32, rounded to nearest even, as uint16."""
+    with np.errstate(over="ignore"):
+        bits = array.astype(np.float32).view(np.uint32)
+        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
 
 
 def random_inputs(
@@ -179,16 +222,20 @@ def random_inputs(
 
     Args:
         inputs: full shapes; axis 0 is the batch where it is dynamic.
-        batch: the size of a dynamic axis 0.
+        batch: the size of a dynamic axis 0, and of the other axes with its name.
         seed: equal seeds give equal values.
         ranges: [low, high) of integer inputs by name; default [0, 2).
         sizes: of the other dynamic axes, by axis name.
         default_size: of dynamic axes that `sizes` does not name.
     """
     rng = np.random.default_rng(seed)
+    named = dict(sizes or {}) | {
+        spec.shape[0]: batch for spec in inputs if spec.shape and isinstance(spec.shape[0], str)
+    }
+    named.pop("", None)  # axes without a name have nothing in common
     made: dict[str, Array] = {}
     for spec in inputs:
-        shape = [_size(dim, axis, batch, sizes or {}, default_size) for axis, dim in enumerate(spec.shape)]
+        shape = [_size(dim, axis, batch, named, default_size) for axis, dim in enumerate(spec.shape)]
         low, high = (ranges or {}).get(spec.name, (0, 2))
         made[spec.name] = random_array(rng, spec.dtype, shape, low, high)
     return made
@@ -200,20 +247,18 @@ def _size(dim: int | str, axis: int, batch: int, sizes: Mapping[str, int], defau
     return batch if axis == 0 else sizes.get(dim, default)
 
 
-def random_array(
-    rng: np.random.Generator, dtype: DType, shape: Sequence[int], low: int = 0, high: int = 2
-) -> Array:
+def random_array(rng: np.random.Generator, dtype: DType, shape: Sequence[int], low: int = 0, high: int = 2) -> Array:
     """Standard-normal floats, integers in [low, high), short ASCII text, or coin flips."""
     if dtype.name == "BYTES":
         count = int(np.prod(shape, dtype=np.int64))
         words = np.empty(count, dtype=object)
-        words[:] = [
-            bytes(rng.integers(97, 123, size=int(rng.integers(1, 9))).astype(np.uint8)) for _ in range(count)
-        ]
+        words[:] = [bytes(rng.integers(97, 123, size=int(rng.integers(1, 9))).astype(np.uint8)) for _ in range(count)]
         return words.reshape(shape)
     if dtype.name == "BOOL":
         return rng.integers(0, 2, size=shape).astype(np.bool_)
     if dtype.is_float:
         return convert(rng.standard_normal(shape).astype(np.float32), dtype, "random values")
-    limit = np.iinfo(np.dtype(dtype.numpy))
-    return rng.integers(max(low, limit.min), min(high, int(limit.max)), size=shape).astype(dtype.numpy)
+    kind: Any = np.dtype(dtype.numpy)
+    lowest, highest = int(np.iinfo(kind).min), int(np.iinfo(kind).max)
+    low = max(low, lowest)
+    return np.asarray(rng.integers(low, max(low + 1, min(high, highest + 1)), size=shape, dtype=kind))

@@ -43,14 +43,14 @@ def command(
     as_json: bool,
 ) -> None:
     """Run the build and print what became of each model."""
-    from trtkit.build import build
+    from trtkit.build import build_models
     from trtkit.project import find_project
 
     project = find_project(project_path)
     progress = _Progress(console(stderr=True))
     started = time.perf_counter()
     with progress.shown():
-        results, error = build(project, models, force=force, jobs=jobs, on_event=progress)
+        results, error = build_models(project, models, force=force, jobs=jobs, on_event=progress)
     rows = {"models": [result.to_json() for result in results], "repository": str(project.repository)}
     write_report(report, rows)
     if as_json:
@@ -97,7 +97,9 @@ def _print_results(out: Console, results: list[BuildResult], explain: bool, seco
         return
     from rich.table import Table
 
-    table = Table("model", "version", "precision", "size", "error of the export", "stages", title=f"Built in {seconds:.1f} s")
+    table = Table(
+        "model", "version", "precision", "size", "error of the export", "stages", title=f"Built in {seconds:.1f} s"
+    )
     for result in results:
         if not result.skipped:
             table.add_row(*_row(result))

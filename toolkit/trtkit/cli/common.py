@@ -136,7 +136,9 @@ def check_models(repository: Path, names: tuple[str, ...]) -> None:
     from trtkit.repository import models, versions
 
     if not repository.is_dir():
-        raise ProjectError(f"there is no model repository at {repository}; run `trtkit build`, or pass --repository or --url")
+        raise ProjectError(
+            f"there is no model repository at {repository}; run `trtkit build`, or pass --repository or --url"
+        )
     for name in names:
         if name not in models(repository):
             raise ProjectError(f"model '{name}' is not in {repository}; {nearest(name, models(repository))}")

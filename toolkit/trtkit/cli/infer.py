@@ -84,7 +84,11 @@ def _inputs(client: Client, model: str, folder: Path, given: dict[str, Any]) -> 
 
 def _as_json(model: str, answer: Answer) -> dict[str, Any]:
     outputs = {
-        name: {"shape": list(array.shape), "data_type": array.dtype.name, "data": [_plain(v) for v in array.ravel().tolist()]}
+        name: {
+            "shape": list(array.shape),
+            "data_type": array.dtype.name,
+            "data": [_plain(v) for v in array.ravel().tolist()],
+        }
         for name, array in answer.outputs.items()
     }
     return {"model": model, "outputs": outputs, "labels": answer.labels, "seconds": answer.seconds}

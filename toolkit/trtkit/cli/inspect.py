@@ -44,7 +44,10 @@ def _print(summary: OnnxSummary) -> None:
         *(("input" if index == 0 else "", text) for index, text in enumerate(summary.inputs)),
         *(("output" if index == 0 else "", text) for index, text in enumerate(summary.outputs)),
         ("operators", ", ".join(f"{name} {count}" for name, count in summary.operators.items()) or "none"),
-        *((("weights" if i == 0 else ""), _weights(kind, row)) for i, (kind, row) in enumerate(summary.initializers.items())),
+        *(
+            (("weights" if i == 0 else ""), _weights(kind, row))
+            for i, (kind, row) in enumerate(summary.initializers.items())
+        ),
         ("Q/DQ", f"{summary.quantize_linear} QuantizeLinear, {summary.dequantize_linear} DequantizeLinear"),
     ]
     from rich.text import Text

@@ -47,11 +47,19 @@ if TYPE_CHECKING:
 @click.option("--http-port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option("--grpc-port", type=click.IntRange(1, 65535), default=8001, show_default=True)
 @click.option("--metrics-port", type=click.IntRange(1, 65535), default=8002, show_default=True)
-@click.option("--tritonserver", type=click.Path(path_type=Path), help="A tritonserver binary instead of the embedded one.")
+@click.option(
+    "--tritonserver", type=click.Path(path_type=Path), help="A tritonserver binary instead of the embedded one."
+)
 @click.option("--image", help="A tritonserver container image instead; needs docker.")
 @click.option("--gpus", help="With --image: docker's --gpus value, e.g. all.")
 @click.option("--dry-run", is_flag=True, help="Print the command line and do not run it.")
-@click.option("--ready-timeout", type=click.FloatRange(min=0.1), default=120.0, show_default=True, help="Seconds to wait until it is ready.")
+@click.option(
+    "--ready-timeout",
+    type=click.FloatRange(min=0.1),
+    default=120.0,
+    show_default=True,
+    help="Seconds to wait until it is ready.",
+)
 @json_option
 def command(project_path: Path | None, repository: Path | None, as_json: bool, **given: Any) -> int:
     """Start the server, say where it is, wait."""
@@ -85,7 +93,9 @@ def _run_image(folder: Path, given: dict[str, Any]) -> int:
     try:
         return subprocess.call(line)  # docker forwards ctrl-C; --init passes it on to tritonserver
     except FileNotFoundError as exc:
-        raise MissingDependencyError("docker is not installed; --dry-run prints the command line to run elsewhere") from exc
+        raise MissingDependencyError(
+            "docker is not installed; --dry-run prints the command line to run elsewhere"
+        ) from exc
 
 
 def _run_process(folder: Path, given: dict[str, Any], as_json: bool) -> int:
@@ -96,7 +106,9 @@ def _run_process(folder: Path, given: dict[str, Any], as_json: bool) -> int:
     ports = Ports(given["http_port"], given["grpc_port"], given["metrics_port"])
     launch = tritonserver_launch(given["tritonserver"]) if given["tritonserver"] else embedded_launch()
     if given["dry_run"]:
-        sys.stdout.write(f"{shown(server_command(launch, None, folder, _options(given), ports, given['address'], ''))}\n")
+        sys.stdout.write(
+            f"{shown(server_command(launch, None, folder, _options(given), ports, given['address'], ''))}\n"
+        )
         return 0
     _treat_sigterm_as_ctrl_c()
     with ExitStack() as stack:
@@ -131,7 +143,10 @@ def _say_ready(server: RunningServer, seconds: float, as_json: bool) -> None:
         names = ", ".join(f"{name} {'/'.join(versions)}" for name, versions in models.items())
         out = console()
         out.print(f"Ready after {seconds:.1f} s: {names or 'no model is loaded'}", markup=False)
-        out.print(f"HTTP {where['http']}   gRPC {where['grpc']}   metrics {where['metrics']}/metrics   ctrl-C stops", markup=False)
+        out.print(
+            f"HTTP {where['http']}   gRPC {where['grpc']}   metrics {where['metrics']}/metrics   ctrl-C stops",
+            markup=False,
+        )
     sys.stdout.flush()
 
 

@@ -108,16 +108,17 @@ def _print(reports: list[ModelReport]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    columns = ("model", "version", "protocol", "output", "rows", "max abs", "mean abs", "max rel", "cosine", "NaN/Inf", "result")
+    columns = ("model", "protocol", "output", "max abs", "mean abs", "max rel", "cosine", "NaN/Inf", "result")
     table = Table(*columns)
     for report in reports:
         for o in report.outputs:
             d = o.difference
             numbers = (f"{d.max_abs:.2g}", f"{d.mean_abs:.2g}", f"{d.max_rel:.2g}", f"{d.cosine:.6f}", str(d.nonfinite))
             result = Text("within", style="green") if d.passed else Text("outside", style="red")
-            table.add_row(report.model, str(report.version), o.protocol, o.output, str(report.rows), *numbers, result)
+            table.add_row(report.model, o.protocol, o.output, *numbers, result)
     out = console()
     out.print(table)
     for report in reports:
+        out.print(f"{report.model}: version {report.version}, {report.rows} rows of {report.data}", markup=False)
         for metric in report.metrics:
             out.print(f"{report.model}: {metric.sentence()}: {'kept' if metric.passed else 'LOST'}", markup=False)

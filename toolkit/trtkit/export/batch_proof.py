@@ -79,7 +79,7 @@ def _batch_problem(
         if batch.ndim == 0 or len(batch) != size:
             return f"output '{name}' has the shape {list(batch.shape)}"
         for row, single in alone.items():
-            if row < size and not _same(single[name][0], batch[row]):
+            if row < size and not _same(single[name][:1], batch[row : row + 1]):
                 return f"row {row} of output '{name}' is not what it is alone"
     return ""
 
@@ -103,9 +103,7 @@ def culprit(model: onnx.ModelProto, rows: Mapping[str, Array]) -> str:
         pair = session.run(_slice(rows, 0, 2))
     except ExportError as exc:
         named = re.search(r"running (\w+) node\. Name:'([^']*)'", str(exc))
-        return (
-            f"the node that baked it in is {named[1]} '{named[2]}'" if named else "ONNX Runtime names no node"
-        )
+        return f"the node that baked it in is {named[1]} '{named[2]}'" if named else "ONNX Runtime names no node"
     constant = {tensor.name for tensor in model.graph.initializer}
     for node in model.graph.node:
         for output in filter(None, node.output):
@@ -122,7 +120,7 @@ def _follows(name: str, singles: list[dict[str, Array]], pair: dict[str, Array])
     if first.shape == both.shape and _same(first, both) and _same(first, second):
         return True
     if first.ndim and len(first) == 1 and len(both) == 2:
-        return _same(first[0], both[0]) and _same(second[0], both[1])
+        return _same(first, both[:1]) and _same(second, both[1:])
     return _is_shape_value(first, both)
 
 

@@ -4,41 +4,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from onnx import shape_inference, version_converter
+from onnx import inliner, shape_inference, version_converter
 
-from trtkit.compat import IR_MAX, OPSET_MAX
-from trtkit.dtypes import by_onnx
+from trtkit.compat import IR_MAX, OPSET_EXPORT, OPSET_MAX
 from trtkit.errors import ExportError
-from trtkit.export.onnx_file import EXTERNAL_ABOVE_BYTES
-from trtkit.signature import Dim, Signature, TensorSpec
+from trtkit.export.onnx_file import write_onnx
+from trtkit.export.runtime import Session
+from trtkit.export.sentences import one_line
+
+# TensorRT 10.0 reads opset 9 and newer, ONNX Runtime 7 and newer
+_OPSET_MIN = 9
+# the first that lets weights be no inputs
+_IR_MIN = 4
 
 
-def normalize(model: onnx.ModelProto, where: str) -> tuple[onnx.ModelProto, list[str]]:
-    """Pin opset and IR version, run the checker, infer shapes.
+@dataclass(frozen=True)
+class Normalized:
+    """A graph that can be served.
 
-    Returns:
-        The graph, and what was changed, in words.
+    Attributes:
+        model: the graph; its weights are in the folder when they are large.
+        changes: what was changed, in words.
+        before: the graph as it was, to compare with, where its operators were converted and ONNX Runtime
+            takes it as it was.
+    """
+
+    model: onnx.ModelProto
+    changes: list[str]
+    before: Session | None = None
+
+
+def normalize(model: onnx.ModelProto, folder: Path, where: str) -> Normalized:
+    """Run the checker, pin opset and IR version, infer shapes.
+
+    Args:
+        model: changed in place.
+        folder: receives the graph as it is, because files are the only form that is checked above 2 GB.
+        where: for messages.
 
     Raises:
         ExportError: the checker refuses it, or its opset is too new and cannot be converted.
     """
+    path = write_onnx(model, folder, where)
+    check(path, where)
     changes: list[str] = []
+    if model.functions:
+        changes.append(f"{len(model.functions)} local functions inlined")
+        model = inliner.inline_local_functions(model)
     _drop_initializer_inputs(model)
-    opset = main_opset(model)
+    _pin_ir_version(model, changes)
+    before, opset = None, main_opset(model)
     if opset > OPSET_MAX:
-        model = _convert(model, opset, where)
+        before = _loaded(path)
+        model = _lowered(model, opset, where)
         changes.append(f"opset {opset} converted to {OPSET_MAX}")
-    if model.ir_version > IR_MAX:
-        changes.append(f"IR version {model.ir_version} lowered to {IR_MAX}")
-        model.ir_version = IR_MAX
-    if model.ByteSize() < EXTERNAL_ABOVE_BYTES:
-        model = _inferred(model, where)
-        check(model, where)
-    return model, changes
+    elif opset < _OPSET_MIN:
+        before = _loaded(path)
+        model = _raised(model, opset, changes)
+    _pin_ir_version(model, changes)  # the converter writes its own
+    return Normalized(_inferred(model, where), changes, before)
 
 
 def main_opset(model: onnx.ModelProto) -> int:
@@ -46,75 +75,70 @@ def main_opset(model: onnx.ModelProto) -> int:
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
 
 
-def check(model: onnx.ModelProto | Path, where: str) -> None:
-    """Run onnx.checker on a graph, or on a file (the only way above 2 GB)."""
+def check(path: Path, where: str) -> None:
+    """Run onnx.checker on a file."""
     try:
-        onnx.checker.check_model(str(model) if isinstance(model, Path) else model)
-    except onnx.checker.ValidationError as exc:
-        raise ExportError(f"{where}: the exported graph is not valid ONNX: {_one_line(exc)}") from exc
+        onnx.checker.check_model(str(path))
+    except Exception as exc:  # ValidationError, but RuntimeError and others for damaged graphs
+        raise ExportError(f"{where}: the graph is not valid ONNX: {one_line(exc)}") from exc
 
 
-def _convert(model: onnx.ModelProto, opset: int, where: str) -> onnx.ModelProto:
+def _drop_initializer_inputs(model: onnx.ModelProto) -> None:
+    """Weights listed as inputs (IR 3 wanted that) are no inputs of the served model."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    weights |= {tensor.values.name for tensor in model.graph.sparse_initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+
+
+def _pin_ir_version(model: onnx.ModelProto, changes: list[str]) -> None:
+    wanted = min(max(model.ir_version, _IR_MIN), IR_MAX)
+    if model.ir_version != wanted:
+        word = f"IR version {model.ir_version} {'lowered' if model.ir_version > wanted else 'raised'} to {wanted}"
+        changes += [] if any(change.startswith("IR version") for change in changes) else [word]
+        model.ir_version = wanted
+
+
+def _loaded(path: Path) -> Session | None:
+    try:
+        return Session(path)
+    except ExportError:
+        return None
+
+
+def _lowered(model: onnx.ModelProto, opset: int, where: str) -> onnx.ModelProto:
     try:
         return version_converter.convert_version(model, OPSET_MAX)
     except Exception as exc:  # the converter raises RuntimeError and its own C++ classes
         raise ExportError(
             f"{where}: opset {opset} is newer than {OPSET_MAX}, the newest that ONNX Runtime 1.18 and TensorRT 10.0 "
-            f"take, and onnx cannot convert it: {_one_line(exc)}; export with opset 17 or 18"
+            f"take, and onnx cannot convert it: {one_line(exc)}; export with opset 17 or 18"
         ) from exc
+
+
+def _raised(model: onnx.ModelProto, opset: int, changes: list[str]) -> onnx.ModelProto:
+    """The graph in a newer opset, or as it is where onnx cannot convert it: ONNX Runtime may still take it."""
+    try:
+        converted = version_converter.convert_version(model, OPSET_EXPORT)
+    except Exception:  # see _lowered
+        return model
+    changes.append(f"opset {opset} converted to {OPSET_EXPORT}")
+    return converted
 
 
 def _inferred(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
     try:
         return shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
     except Exception as exc:  # InferenceError and protobuf errors share no public base
-        raise ExportError(f"{where}: shape inference failed: {_one_line(exc)}") from exc
+        raise ExportError(f"{where}: shape inference failed: {one_line(exc)}") from exc
 
 
-def _one_line(exc: BaseException) -> str:
-    return " ".join(str(exc).split())[:600]
-
-
-def _drop_initializer_inputs(model: onnx.ModelProto) -> None:
-    """Weights listed as inputs (IR 3 wanted that) are no inputs of the served model."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in weights]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
-
-
-def signature_of(model: onnx.ModelProto, where: str) -> Signature:
-    """The graph's inputs and outputs.
-
-    Raises:
-        ExportError: one of them is no tensor, of a type Triton has no name for, or without a rank.
-    """
-    return Signature(
-        tuple(tensor_specs(model.graph.input, "input", where)), tuple(tensor_specs(model.graph.output, "output", where))
-    )
-
-
-def tensor_specs(values: Iterable[onnx.ValueInfoProto], side: str, where: str) -> Iterable[TensorSpec]:
-    for value in values:
-        if not value.type.HasField("tensor_type"):
-            kind = value.type.WhichOneof("value") or "nothing"
-            raise ExportError(f"{where}: {side} '{value.name}' is a {kind}; Triton serves tensors only")
-        tensor = value.type.tensor_type
-        dtype = by_onnx(tensor.elem_type)
-        if dtype is None:
-            name = onnx.TensorProto.DataType.Name(tensor.elem_type)
-            raise ExportError(
-                f"{where}: {side} '{value.name}' has the type {name}, which Triton does not know; cast it in the graph"
-            )
-        if not tensor.HasField("shape"):
-            raise ExportError(
-                f"{where}: {side} '{value.name}' has no rank; export it with one (dynamic axes are fine)"
-            )
-        yield TensorSpec(value.name, dtype, tuple(_dim(dim) for dim in tensor.shape.dim))
-
-
-def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
-    return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else dim.dim_param
+def values_without_rank(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
+    """The graph's outputs that are tensors of unknown rank."""
+    for value in model.graph.output:
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
+            yield value
 
 
 def fill_missing_ranks(model: onnx.ModelProto, shapes: dict[str, list[int]]) -> None:
@@ -124,10 +148,10 @@ def fill_missing_ranks(model: onnx.ModelProto, shapes: dict[str, list[int]]) -> 
         model: changed in place.
         shapes: an observed shape by output name.
     """
-    for value in model.graph.output:
-        if not value.type.tensor_type.HasField("shape"):
-            for axis in range(len(shapes[value.name])):
-                value.type.tensor_type.shape.dim.add(dim_param=f"{value.name}_{axis}")
+    for value in values_without_rank(model):
+        value.type.tensor_type.shape.SetInParent()  # a scalar has a shape without axes
+        for axis in range(len(shapes[value.name])):
+            value.type.tensor_type.shape.dim.add(dim_param=f"{value.name}_{axis}")
 
 
 def name_batch_axis(model: onnx.ModelProto) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from trtkit import compat
 from trtkit.errors import ExportError
+from trtkit.export.sentences import one_line
 from trtkit.numerics import Array
 
 
@@ -21,24 +22,32 @@ class Session:
     Args:
         model: the file, or the serialized bytes.
         threads: intra-op threads; 0 lets ONNX Runtime take all cores.
+        optimize: False runs the graph node by node as it is written, so that every value can be asked for.
 
     Raises:
         ExportError: ONNX Runtime refuses the model, in its own words.
         MissingDependencyError: there is no ONNX Runtime.
     """
 
-    def __init__(self, model: Path | bytes, threads: int = 0) -> None:
+    def __init__(self, model: Path | bytes, threads: int = 0, *, optimize: bool = True) -> None:
         ort = compat.onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
+        if not optimize:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._session = ort.InferenceSession(
                 model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
             )
         except Exception as exc:  # ONNX Runtime's exceptions have no public base class
-            raise ExportError(f"ONNX Runtime {ort.__version__} refuses the model: {_one_line(exc)}") from exc
+            raise ExportError(f"ONNX Runtime {ort.__version__} refuses the model: {one_line(exc)}") from exc
         self.output_names: list[str] = [output.name for output in self._session.get_outputs()]
+
+    @property
+    def output_types(self) -> dict[str, str]:
+        """ONNX Runtime's own name of each output's type, e.g. ``tensor(float)``."""
+        return {output.name: output.type for output in self._session.get_outputs()}
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Outputs by name for full input arrays (batch included); BYTES as arrays of bytes on both sides.
@@ -46,43 +55,43 @@ class Session:
         Raises:
             ExportError: ONNX Runtime could not run it, in its own words.
         """
-        feeds = {name: _text(array) for name, array in inputs.items()}
-        names = list(outputs or self.output_names)
+        names = list(self.output_names if outputs is None else outputs)
+        if not names:
+            return {}  # ONNX Runtime takes an empty list for all of them
         try:
-            answers: list[Any] = self._session.run(names, feeds)
+            answers: list[Any] = self._session.run(names, {name: _text(array) for name, array in inputs.items()})
+            return {name: _bytes(np.asarray(answer)) for name, answer in zip(names, answers, strict=True)}
         except Exception as exc:
-            raise ExportError(
-                f"ONNX Runtime cannot run the model on {_shapes(inputs)}: {_one_line(exc)}"
-            ) from exc
-        return {name: _bytes(np.asarray(answer)) for name, answer in zip(names, answers, strict=True)}
-
-
-def _one_line(exc: BaseException) -> str:
-    return " ".join(str(exc).split())[:600]
+            raise ExportError(f"ONNX Runtime cannot run the model on {_shapes(inputs)}: {one_line(exc)}") from exc
 
 
 def _shapes(inputs: Mapping[str, Array]) -> str:
-    return ", ".join(f"{name}{list(array.shape)}" for name, array in inputs.items())
+    return ", ".join(f"{name}{list(array.shape)}" for name, array in inputs.items()) or "no inputs"
 
 
 def _text(array: Array) -> Array:
+    """BYTES as ONNX Runtime takes them: as str, because it would turn bytes objects into their ``repr``.
+
+    Where one element is no UTF-8 all become bytes of one width, each of which it takes up to the first zero
+    byte, reading on into the next where there is none.
+    """
     if array.dtype.kind not in "OS":
         return array
-    items = [
-        item.decode("utf-8", "surrogateescape") if isinstance(item, bytes) else item for item in array.ravel()
-    ]
-    out = np.empty(len(items), dtype=object)
-    out[:] = items
-    return out.reshape(array.shape)
+    items = array.ravel().tolist()
+    try:
+        return _objects([i.decode() if isinstance(i, bytes) else i for i in items], array.shape)
+    except UnicodeDecodeError:
+        raw = [i if isinstance(i, bytes) else str(i).encode() for i in items]
+        return np.array(raw, dtype=f"S{max(map(len, raw)) + 1}").reshape(array.shape)
 
 
 def _bytes(array: Array) -> Array:
     if array.dtype.kind not in "OU":
         return array
-    items = [
-        item.encode("utf-8", "surrogateescape") if isinstance(item, str) else item
-        for item in array.ravel().tolist()
-    ]
+    return _objects([i.encode() if isinstance(i, str) else i for i in array.ravel().tolist()], array.shape)
+
+
+def _objects(items: list[Any], shape: tuple[int, ...]) -> Array:
     out = np.empty(len(items), dtype=object)
     out[:] = items
-    return out.reshape(array.shape)
+    return out.reshape(shape)

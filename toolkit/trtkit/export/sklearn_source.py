@@ -64,9 +64,7 @@ def _sklearn_type(skl2onnx: Any, spec: InputSpec) -> Any:
     }  # fmt: skip
     if spec.data_type not in names:
         raise ExportError(f"`inputs:` of type {spec.data_type}; skl2onnx takes {', '.join(names)}")
-    return getattr(types, names[spec.data_type])(
-        [dim if isinstance(dim, int) else None for dim in spec.shape]
-    )
+    return getattr(types, names[spec.data_type])([dim if isinstance(dim, int) else None for dim in spec.shape])
 
 
 def _predict(estimator: Any, names: list[str]) -> Predict:
@@ -89,9 +87,7 @@ def _rows(inputs: Mapping[str, Array]) -> Any:
     if len(inputs) == 1:
         return next(iter(inputs.values()))
     pandas: Callable[..., Any] = require("pandas").DataFrame
-    return pandas(
-        {name: [_text(v) for v in array.reshape(len(array), -1)[:, 0]] for name, array in inputs.items()}
-    )
+    return pandas({name: [_text(v) for v in array.reshape(len(array), -1)[:, 0]] for name, array in inputs.items()})
 
 
 def _text(value: Any) -> Any:

@@ -49,9 +49,7 @@ def load_source(project: Project, name: str) -> Loaded:
     reference = spec.source.reference
     if not is_callable_reference(reference):
         if spec.source.kind != "onnx":
-            raise ExportError(
-                f"{where}: '{reference}' is no FILE.py:NAME; a {spec.source.kind} source is a callable"
-            )
+            raise ExportError(f"{where}: '{reference}' is no FILE.py:NAME; a {spec.source.kind} source is a callable")
         return Loaded(read_onnx(split_reference(reference, project.root)[0], where), None, "onnx")
     value = call(reference, project.root, where)
     kind = kind_of(value)
@@ -97,18 +95,13 @@ def _convert(value: Any, kind: str, spec: ModelSpec, project: Project, where: st
         try:
             value = onnx.load_model_from_string(value)
         except Exception as exc:  # protobuf's DecodeError has no public base class
-            raise ExportError(
-                f"{where}: the bytes that '{spec.source}' gave are no ONNX model: {exc}"
-            ) from exc
+            raise ExportError(f"{where}: the bytes that '{spec.source}' gave are no ONNX model: {exc}") from exc
     return Loaded(value, None, kind)
 
 
 def shapes_of(inputs: Mapping[str, InputSpec], sizes: Mapping[str, int]) -> dict[str, list[int]]:
     """The shape of each input with its dynamic axes at given sizes."""
-    return {
-        name: [dim if isinstance(dim, int) else sizes[dim] for dim in spec.shape]
-        for name, spec in inputs.items()
-    }
+    return {name: [dim if isinstance(dim, int) else sizes[dim] for dim in spec.shape] for name, spec in inputs.items()}
 
 
 def axis_names(inputs: Mapping[str, InputSpec]) -> list[str]:

@@ -143,9 +143,7 @@ def _session(path: Path, where: str) -> Session:
         raise ExportError(f"{where}: {exc}") from exc
 
 
-def _observe(
-    session: Session, model: Any, where: str, ranges: Mapping[str, list[int]]
-) -> dict[str, list[int]]:
+def _observe(session: Session, model: Any, where: str, ranges: Mapping[str, list[int]]) -> dict[str, list[int]]:
     inputs = tuple(tensor_specs(model.graph.input, "input", where))
     rows = random_inputs(inputs, 2, seed=1, ranges=ranges)
     return {name: list(array.shape) for name, array in session.run(rows).items()}
@@ -173,9 +171,7 @@ def _batch(
         )
     size = DEFAULT_MAX_BATCH_SIZE if wanted is None else wanted
     if samples:
-        rows = {
-            name: np.resize(array, (size, *array.shape[1:])) for name, array in samples.rows(0, size).items()
-        }
+        rows = {name: np.resize(array, (size, *array.shape[1:])) for name, array in samples.rows(0, size).items()}
     else:
         rows, ranges = _runnable(session, signature, size, ranges)
     return size, {"batching": True, "proven": prove_batch(session, model, rows, where)}, ranges
@@ -200,9 +196,7 @@ def _runnable(
     return rows, candidate
 
 
-def _parity(
-    loaded: Loaded, session: Session, rows: dict[str, Array], origin: str, where: str
-) -> dict[str, Any]:
+def _parity(loaded: Loaded, session: Session, rows: dict[str, Array], origin: str, where: str) -> dict[str, Any]:
     """The source's own outputs against the exported graph's; ExportError when they are not the same model."""
     if loaded.predict is None:
         return {"compared": False, "why": "an ONNX source is its own reference"}
@@ -212,9 +206,7 @@ def _parity(
     except TrtkitError:
         raise
     except Exception as exc:  # the user's model may raise anything
-        raise ExportError(
-            f"{where}: the source itself failed on {origin}: {type(exc).__name__}: {exc}"
-        ) from exc
+        raise ExportError(f"{where}: the source itself failed on {origin}: {type(exc).__name__}: {exc}") from exc
     outputs: dict[str, Any] = {}
     for name, expected in reference.items():
         result = difference(expected.reshape(actual[name].shape) if expected.size == actual[name].size else expected,

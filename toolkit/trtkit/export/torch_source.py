@@ -53,9 +53,7 @@ def convert_module(module: Any, spec: ModelSpec, where: str) -> tuple[onnx.Model
                 dynamic_shapes=dynamic, external_data=False, verbose=False,
             )  # fmt: skip
         except Exception as exc:  # torch's exporter wraps anything, from user code to its own verifier
-            raise ExportError(
-                f"{where}: torch cannot export {type(module).__name__}: {_root_cause(exc)}"
-            ) from exc
+            raise ExportError(f"{where}: torch cannot export {type(module).__name__}: {_root_cause(exc)}") from exc
     model = program.model_proto
     names = spec.outputs or [output.name for output in model.graph.output]
     rename_outputs(model, names, where)

@@ -8,11 +8,13 @@ import ast
 import importlib.util
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from trtkit.errors import ExportError, ProjectError, nearest
+from trtkit.project.yaml_text import shown
 
 
 def is_callable_reference(reference: str) -> bool:
@@ -37,21 +39,39 @@ def check_reference(reference: str, root: Path, where: str) -> None:
     Raises:
         ProjectError: the file is missing, is not Python, or does not define the name.
     """
-    file, name = split_reference(reference, root)
-    if not file.is_file():
+    try:
+        file, name = split_reference(reference, root)
+        exists = file.is_file()
+    except (OSError, RuntimeError) as exc:  # a name too long, a loop of symbolic links
+        raise ProjectError(f"{where}: {no_path(reference, exc)}") from exc
+    if not exists:
         raise ProjectError(f"{where}: '{reference}': there is no file {_shown(file, root)}")
     if file.suffix == ".py" and not name:
-        raise ProjectError(f"{where}: '{reference}': which name of that file? write {reference}:NAME")
+        raise ProjectError(f"{where}: '{reference}': which name of that file? write {reference.rstrip(':')}:NAME")
     if not name:
         return
-    try:
-        tree = ast.parse(file.read_bytes(), filename=str(file))
-    except (SyntaxError, ValueError, UnicodeDecodeError) as exc:
-        raise ProjectError(f"{where}: {_shown(file, root)} is not valid Python: {exc}") from exc
+    tree = _parse(file, f"{where}: {_shown(file, root)}")
     defined = set(_top_level_names(tree.body))
     if name not in defined and "*" not in defined:
         public = [n for n in defined if not n.startswith("_")]
         raise ProjectError(f"{where}: {_shown(file, root)} defines no '{name}'; {nearest(name, public)}")
+
+
+def no_path(text: str, exc: Exception) -> str:
+    """Why a text cannot be a path, in words."""
+    return f"{shown(text)} is no usable path: {(isinstance(exc, OSError) and exc.strerror) or exc}"
+
+
+def _parse(file: Path, what: str) -> ast.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are the user's, and appear when the file is run
+            return ast.parse(file.read_bytes(), filename=file.name)
+    except SyntaxError as exc:
+        place = f"line {exc.lineno}, column {exc.offset}: " if exc.lineno else ""
+        raise ProjectError(f"{what} is not valid Python: {place}{exc.msg}") from exc
+    except (OSError, ValueError, RecursionError, MemoryError) as exc:
+        raise ProjectError(f"{what} is not valid Python: {str(exc) or type(exc).__name__}") from exc
 
 
 def _shown(file: Path, root: Path) -> str:
@@ -64,14 +84,24 @@ def _top_level_names(body: list[ast.stmt]) -> Iterator[str]:
             yield statement.name
         elif isinstance(statement, ast.Import | ast.ImportFrom):
             yield from (alias.asname or alias.name.partition(".")[0] for alias in statement.names)
-        elif isinstance(statement, ast.If | ast.Try | ast.With):
-            yield from _top_level_names(
-                [s for s in ast.walk(statement) if isinstance(s, ast.stmt) and s is not statement]
-            )
         else:
-            yield from (
-                n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-            )
+            yield from _bound_names(statement)
+
+
+def _bound_names(statement: ast.stmt) -> Iterator[str]:
+    """What a statement assigns, and what the blocks inside it (if, try, with, for) define."""
+    inner: list[ast.AST] = [statement]
+    while inner:
+        node = inner.pop()
+        if isinstance(node, ast.stmt) and node is not statement and isinstance(node, _DEFINING):
+            yield from _top_level_names([node])
+            continue
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        inner += ast.iter_child_nodes(node)
+
+
+_DEFINING = (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef, ast.Import, ast.ImportFrom)
 
 
 def load_name(reference: str, root: Path, where: str) -> Any:

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from trtkit.errors import ProjectError, nearest
-from trtkit.project.callables import check_reference, is_callable_reference
+from trtkit.project.callables import check_reference, is_callable_reference, no_path
 from trtkit.project.spec import EnsembleStep, Evaluate, InputSpec, ModelSpec, ProjectSpec, Source, Tolerance
-from trtkit.project.yaml_text import Path_, Positions, read_yaml
+from trtkit.project.yaml_text import MAX_BYTES, Path_, Positions, line_and_column, read_yaml
 
 PROJECT_FILE = "trtkit.yaml"
 
@@ -77,9 +77,7 @@ def find_project(path: Path | None = None) -> Project:
     for folder in candidates:
         if (folder / PROJECT_FILE).is_file():
             return load_project(folder / PROJECT_FILE)
-    raise ProjectError(
-        f"no {PROJECT_FILE} in {start}; run `trtkit init` to write one, or pass --project PATH"
-    )
+    raise ProjectError(f"no {PROJECT_FILE} in {start}; run `trtkit init` to write one, or pass --project PATH")
 
 
 def load_project(file: Path) -> Project:
@@ -88,23 +86,40 @@ def load_project(file: Path) -> Project:
     Raises:
         ProjectError: the first thing wrong with it, with file, line and column.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ProjectError(f"{file}: cannot be read as UTF-8 text: {exc}") from exc
-    value, positions = read_yaml(text, file.name)
+    value, positions = read_yaml(_read_text(file), file.name)
     if not isinstance(value, dict):
-        raise ProjectError(f"{file.name}:1:1: expected keys such as `models:`, got {type(value).__name__}")
+        given = "nothing" if value is None else f"a {type(value).__name__}"
+        raise ProjectError(f"{file.name}:1:1: expected keys such as `models:`, got {given}")
     try:
         spec = ProjectSpec.model_validate(value)
     except ValidationError as exc:
         raise ProjectError(_first_complaint(exc, file.name, value, positions)) from exc
-    project = Project(
-        file.resolve(), (file.resolve().parent / spec.repository).resolve(), dict(spec.models), positions
-    )
+    root = file.resolve().parent
+    try:
+        repository = (root / spec.repository).resolve()
+    except (OSError, RuntimeError) as exc:  # a name too long, or a loop of symbolic links
+        where = f"{file.name}:{_position(positions, ('repository',))}"
+        raise ProjectError(f"{where}: repository: {no_path(spec.repository, exc)}") from exc
+    project = Project(root / file.name, repository, dict(spec.models), positions)
     for path, reference in _references(project):
         check_reference(reference, project.root, project.where(*path))
     return project
+
+
+def _read_text(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(MAX_BYTES + 1)
+    except OSError as exc:
+        raise ProjectError(f"{file}: cannot be read: {exc.strerror}") from exc
+    if len(content) > MAX_BYTES:
+        raise ProjectError(f"{file.name}: larger than {MAX_BYTES} bytes, the most a project file may have")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as exc:
+        before = content[: exc.start].decode()
+        where = line_and_column(before, len(before))
+        raise ProjectError(f"{file.name}:{where}: not UTF-8 text: byte 0x{content[exc.start]:02x}") from exc
 
 
 def _references(project: Project) -> Iterator[tuple[Path_, str]]:
@@ -133,11 +148,18 @@ def _position(positions: Positions, path: Sequence[str | int]) -> str:
 
 def _first_complaint(exc: ValidationError, name: str, value: Any, positions: Positions) -> str:
     """The most telling of pydantic's errors as one sentence with its place."""
-    errors = exc.errors()
-    error = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a typo explains the rest
+    error = _most_telling(exc.errors(), value)
     path = _real_path(error["loc"], value)
-    dotted = ".".join(map(str, path)) or "the file"
+    dotted = ".".join(map(str, path))[:200] or "the file"
     return f"{name}:{_position(positions, path)}: {dotted}: {_sentence(error, path)}"
+
+
+def _most_telling(errors: list[ErrorDetails], value: Any) -> ErrorDetails:
+    """A typo explains the rest; of the members of a union, the one that takes this kind of value."""
+    typo = next((error for error in errors if error["type"] == "extra_forbidden"), None)
+    place = _real_path(errors[0]["loc"], value)
+    same = [error for error in errors if _real_path(error["loc"], value) == place]
+    return typo or next((error for error in same if not error["type"].endswith("_type")), errors[0])
 
 
 def _real_path(loc: tuple[int | str, ...], value: Any) -> Path_:
@@ -162,9 +184,19 @@ def _sentence(error: ErrorDetails, path: Path_) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return message
-    given = error["input"]
-    shown = f", got {given!r}" if isinstance(given, str | int | float | bool) or given is None else ""
-    return f"{re.sub('^Input should be', 'has to be', message)}{shown}"
+    if kind == "model_type":
+        return f"takes the keys {', '.join(_keys_at(path))}; got {_kind_of(error['input'])}"
+    message = re.sub("^[A-Z][a-z]+ should ", "has to ", message).replace("valid dictionary", "mapping")
+    return f"{message}, got {_kind_of(error['input'])}"
+
+
+def _kind_of(given: Any) -> str:
+    """The given value itself when it is short, else what it is."""
+    if given is None:
+        return "nothing"
+    if isinstance(given, dict | list):
+        return "a mapping" if isinstance(given, dict) else f"a list of {len(given)}"
+    return repr(given) if len(repr(given)) <= 80 else f"{repr(given)[:80]}…"
 
 
 def _keys_at(path: Path_) -> list[str]:

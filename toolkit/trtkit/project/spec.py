@@ -10,16 +10,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(f"{text!r} holds unprintable characters")
+    return text
+
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*$", max_length=200)]
-Reference = Annotated[str, Field(min_length=1)]
+Reference = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
+ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")]
 DimOrAxis = Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 TritonType = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
     "FP16", "BF16", "FP32", "FP64", "BYTES",
 ]  # fmt: skip
-NonNegative = Annotated[float, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
@@ -31,18 +39,12 @@ class _Strict(BaseModel):
 class Source(_Strict):
     """Where the model comes from: exactly one of the four."""
 
-    onnx: Reference | None = Field(
-        None, description="an ONNX file, or FILE.py:NAME giving a ModelProto or a path"
-    )
+    onnx: Reference | None = Field(None, description="an ONNX file, or FILE.py:NAME giving a ModelProto or a path")
     sklearn: Reference | None = Field(
         None, description="FILE.py:NAME giving a fitted scikit-learn estimator or pipeline"
     )
-    torch: Reference | None = Field(
-        None, description="FILE.py:NAME giving a torch.nn.Module; needs `inputs:`"
-    )
-    callable: Reference | None = Field(
-        None, description="FILE.py:NAME giving any of these; which one, its type tells"
-    )
+    torch: Reference | None = Field(None, description="FILE.py:NAME giving a torch.nn.Module; needs `inputs:`")
+    callable: Reference | None = Field(None, description="FILE.py:NAME giving any of these; which one, its type tells")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Source:
@@ -84,12 +86,8 @@ class Evaluate(_Strict):
     data: Reference = Field(
         description="FILE.py:NAME giving (inputs, labels), or an .npz file with one array per input"
     )
-    metric: str | None = Field(
-        None, description="top1, top5, mae, rmse, or FILE.py:NAME(outputs, labels) -> float"
-    )
-    output: str | None = Field(
-        None, description="the output the metric reads; default: the first floating-point one"
-    )
+    metric: str | None = Field(None, description="top1, top5, mae, rmse, or FILE.py:NAME(outputs, labels) -> float")
+    output: str | None = Field(None, description="the output the metric reads; default: the first floating-point one")
     max_drop: NonNegative = Field(0.005, description="how far the metric may fall below the reference's")
     samples: Annotated[int, Field(ge=1)] | None = Field(None, description="use only the first N samples")
 
@@ -115,21 +113,15 @@ class ModelSpec(_Strict):
 
     source: Source | None = None
     ensemble: Annotated[list[EnsembleStep], Field(min_length=1)] | None = None
-    requires: list[str] = Field(
+    requires: list[ModuleName] = Field(
         default=[],
         description="modules that must be installed; without them `trtkit build` leaves the model out",
     )
-    inputs: dict[str, InputSpec] = Field(
-        default={}, description="names, types and shapes, where the source has none"
-    )
-    outputs: list[str] = Field(
-        default=[], description="names for the outputs, in order, where the source has none"
-    )
+    inputs: dict[str, InputSpec] = Field(default={}, description="names, types and shapes, where the source has none")
+    outputs: list[str] = Field(default=[], description="names for the outputs, in order, where the source has none")
     precision: Literal["fp32"] = Field("fp32", description="the precision of the served graph")
     evaluate: Evaluate | None = None
-    tolerance: Tolerance = Field(
-        Tolerance(), description="instead of the table's, by precision and data type"
-    )
+    tolerance: Tolerance = Field(Tolerance(), description="instead of the table's, by precision and data type")
     config: dict[str, Any] = Field(default={}, description="any ModelConfig field, as in config.pbtxt")
 
     @model_validator(mode="after")
@@ -137,9 +129,7 @@ class ModelSpec(_Strict):
         if (self.source is None) == (self.ensemble is None):
             raise ValueError("give exactly one of source and ensemble")
         if self.ensemble is not None and (self.inputs or self.outputs):
-            raise ValueError(
-                "an ensemble's inputs and outputs follow from its steps; leave inputs and outputs out"
-            )
+            raise ValueError("an ensemble's inputs and outputs follow from its steps; leave inputs and outputs out")
         return self
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
+from geventhttpclient.response import HTTPParseError
 from google.protobuf import json_format
 from tritonclient import grpc as grpcclient
 from tritonclient import http as httpclient
@@ -34,18 +34,14 @@ def triton_errors(doing: str) -> Iterator[None]:
         yield
     except InferenceServerException as exc:
         status, message = exc.status() or "", " ".join(str(exc.message()).split())
-        if "UNAVAILABLE" in status and (
-            "connect" in message or "recvmsg" in message or "Socket closed" in message
-        ):
+        if "UNAVAILABLE" in status and ("connect" in message or "recvmsg" in message or "Socket closed" in message):
             raise ServerUnavailableError(f"{doing}: no server answers there; {message}") from exc
         if "unknown model" in message or "is not found" in message or "not ready" in message:
             raise ModelUnavailableError(f"{doing}: {message}") from exc
         raise ServerError(f"{doing}: {message or status or 'an empty answer'}") from exc
     except OSError as exc:
         raise ServerUnavailableError(f"{doing}: no Triton server answers there ({exc}); check --url") from exc
-    except Exception as exc:
-        if not type(exc).__module__.startswith("geventhttpclient"):
-            raise
+    except HTTPParseError as exc:
         text = "what answers there does not speak HTTP"  # the gRPC port, for instance
         raise ServerUnavailableError(f"{doing}: {text} ({exc}); check --url and the protocol") from exc
 
@@ -90,9 +86,7 @@ class Client:
         """Raise ModelUnavailableError unless the model is ready, naming those that are."""
         ready = self.ready_models()
         if model not in ready:
-            raise ModelUnavailableError(
-                f"model '{model}' is not ready on {self.url}; {nearest(model, ready)}"
-            )
+            raise ModelUnavailableError(f"model '{model}' is not ready on {self.url}; {nearest(model, ready)}")
 
     def config(self, model: str) -> ModelConfig:
         """The model's configuration as the server completed it."""
@@ -108,14 +102,10 @@ class Client:
         with triton_errors(f"model '{model}' at {self.url}"):
             answer = self._client.get_model_metadata(model)
         meta = (
-            answer
-            if isinstance(answer, dict)
-            else json_format.MessageToDict(answer, preserving_proto_field_name=True)
+            answer if isinstance(answer, dict) else json_format.MessageToDict(answer, preserving_proto_field_name=True)
         )
         batched = config.max_batch_size > 0
-        return Signature(
-            *(tuple(_spec(row, batched) for row in meta.get(side, [])) for side in ("inputs", "outputs"))
-        )
+        return Signature(*(tuple(_spec(row, batched) for row in meta.get(side, [])) for side in ("inputs", "outputs")))
 
     def infer(self, model: str, inputs: Mapping[str, Array], outputs: Sequence[str] = ()) -> dict[str, Array]:
         """One request.

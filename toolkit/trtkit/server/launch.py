@@ -77,15 +77,23 @@ def embedded_launch() -> Launch:
         "PATH": _joined([str(Path(sys.executable).parent)], os.environ.get("PATH")),
         "PYTHONPATH": _joined([str(site_packages)], os.environ.get("PYTHONPATH")),
     }
-    backends = {
-        f"python/{file.name}": file for file in (root / "backends" / "python").iterdir() if file.is_file()
-    }
+    if hides_gpus():
+        env["CUDA_VISIBLE_DEVICES"] = ""
+    backends = {f"python/{file.name}": file for file in (root / "backends" / "python").iterdir() if file.is_file()}
     backends["python/triton_python_backend_stub"] = stub
     for folder in python_backends_folder().iterdir():
         if (folder / "model.py").is_file():
             backends[folder.name] = folder
     caches = f"--cache-directory={root / 'caches'}"
     return Launch((str(root / "bin" / "tritonserver"), caches), env, backends)
+
+
+def hides_gpus() -> bool:
+    """Whether the embedded server is kept from the GPUs: with the cpu extra, unless the user says which to use.
+
+    The server would place KIND_AUTO instances on a GPU, where onnxruntime without CUDA cannot run them.
+    """
+    return installed("onnxruntime-gpu") is None and "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
 def _check_numpy() -> None:

@@ -27,6 +27,9 @@ LOCALHOST = "127.0.0.1"
 _SHM = Path("/dev/shm")
 _LOG_LINES = 15
 _PORT_TRIES = 4
+_BAD_OPTION = re.compile(
+    r"unrecognized option|^Bad option|^invalid argument for|requires an argument|^error: creating server"
+)
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,10 @@ class RunningServer:
         self._shm_prefix = shm_prefix
 
     def log_end(self, lines: int = _LOG_LINES) -> str:
-        """The last lines of the server's log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        """The last lines of the server's log; only its complaint, when it refused its options with a long usage."""
+        text = self.log.read_text(errors="replace").splitlines()
+        complaints = [line for line in text if _BAD_OPTION.search(line)]
+        return "\n".join(complaints or text[-lines:])
 
     def is_ready(self) -> bool:
         """Whether the server says it is ready to serve all its models."""
@@ -76,9 +81,7 @@ class RunningServer:
         code = self.process.poll()
         if code is not None:
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            raise ServerStartError(
-                f"tritonserver ended by itself ({how}); the end of its log:\n{self.log_end()}"
-            )
+            raise ServerStartError(f"tritonserver ended by itself ({how}); the end of its log:\n{self.log_end()}")
 
     def stop(self, timeout_s: float = 35.0) -> None:
         """Let requests in flight finish, then end the process and everything it left.
@@ -129,9 +132,7 @@ def serve(
     chosen = [f"--load-model={name}" for name in models]
     control = ["--model-control-mode=explicit", *chosen] if models else []
     with ExitStack() as stack:
-        server = start_server(
-            stack, repository, [*control, *options], launch=launch, ready_timeout_s=ready_timeout_s
-        )
+        server = start_server(stack, repository, [*control, *options], launch=launch, ready_timeout_s=ready_timeout_s)
         yield server
 
 
@@ -163,9 +164,7 @@ def start_server(
         ServerUnavailableError: a port is in use, or it was not ready in time.
     """
     if not repository.is_dir():
-        raise RepositoryError(
-            f"there is no model repository at {repository}; run `trtkit build`, or pass --repository"
-        )
+        raise RepositoryError(f"there is no model repository at {repository}; run `trtkit build`, or pass --repository")
     if ports:
         _check_free(ports, address)
     launch = launch or embedded_launch()
@@ -300,9 +299,7 @@ def _wait_ready(server: RunningServer, timeout_s: float) -> None:
 
 
 # a row of the table that the server prints once all models were tried: | name | version | UNAVAILABLE: why |
-_TABLE_ROW = re.compile(
-    r"^\|\s*(?P<model>\S+)\s*\|\s*(?P<version>\S+)\s*\|\s*UNAVAILABLE:\s*(?P<why>.*?)\s*\|?\s*$"
-)
+_TABLE_ROW = re.compile(r"^\|\s*(?P<model>\S+)\s*\|\s*(?P<version>\S+)\s*\|\s*UNAVAILABLE:\s*(?P<why>.*?)\s*\|?\s*$")
 _CONTINUED_ROW = re.compile(r"^\|\s+\|\s+\|\s?(?P<why>.*?)\s*\|?\s*$")
 _POLL_ERROR = re.compile(
     r"(?:failed to load model '|failed to load ')(?P<model>[^']+)'(?: version \d+)?: (?P<why>.*?)\"?$"

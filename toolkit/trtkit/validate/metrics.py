@@ -29,7 +29,9 @@ def top_k(k: int) -> Callable[[Array, Array], float]:
 
 def accuracy(values: Array, labels: Array) -> float:
     """The share of rows that equal their label, as numbers or as text; larger is better."""
-    return float(np.mean([_text(v) == _text(label) for v, label in zip(values.ravel(), np.asarray(labels).ravel(), strict=True)]))
+    return float(
+        np.mean([_text(v) == _text(label) for v, label in zip(values.ravel(), np.asarray(labels).ravel(), strict=True)])
+    )
 
 
 def _text(value: object) -> str:
@@ -69,7 +71,9 @@ def measure_metric(project: Project, model: str, outputs: Mapping[str, Array], l
     if is_callable_reference(evaluate.metric):
         return float(call(evaluate.metric, project.root, where, dict(outputs), labels))
     if evaluate.metric not in METRICS:
-        raise ProjectError(f"{where}: no metric '{evaluate.metric}'; {nearest(evaluate.metric, METRICS)}, or FILE.py:NAME")
+        raise ProjectError(
+            f"{where}: no metric '{evaluate.metric}'; {nearest(evaluate.metric, METRICS)}, or FILE.py:NAME"
+        )
     values = _metric_output(outputs, evaluate.output, where)
     if len(values) != len(labels):
         raise DataError(f"{where}: {len(labels)} labels for an output of {len(values)} rows")

@@ -25,7 +25,9 @@ def junit_xml(reports: Sequence[ModelReport]) -> str:
             root, "testsuite", name=report.model, tests=str(len(cases)), failures=str(failures), errors="0"
         )
         for name, passed, sentence in cases:
-            case = ElementTree.SubElement(suite, "testcase", classname=f"trtkit.{report.model}", name=_NO_XML.sub("?", name))
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=f"trtkit.{report.model}", name=_NO_XML.sub("?", name)
+            )
             if not passed:
                 text = _NO_XML.sub("?", sentence)
                 ElementTree.SubElement(case, "failure", message=text).text = text

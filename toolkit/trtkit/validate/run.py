@@ -211,7 +211,10 @@ def _served(client: Client, model: str, requests: list[dict[str, Array]], origin
 
 def _joined(answers: list[dict[str, Array]]) -> dict[str, Array]:
     try:
-        return {name: np.concatenate([a[name] for a in answers]) if len(answers) > 1 else answers[0][name] for name in answers[0]}
+        return {
+            name: np.concatenate([a[name] for a in answers]) if len(answers) > 1 else answers[0][name]
+            for name in answers[0]
+        }
     except ValueError as exc:
         raise DataError(f"the outputs of requests of different sizes do not fit together: {exc}") from exc
 
@@ -245,6 +248,8 @@ def _metric(
         return []
     if labels is None:
         where = project.where("models", model, "evaluate")
-        raise DataError(f"{where}: the metric '{evaluate.metric}' needs labels; have '{evaluate.data}' give (inputs, labels)")
+        raise DataError(
+            f"{where}: the metric '{evaluate.metric}' needs labels; have '{evaluate.data}' give (inputs, labels)"
+        )
     values = [measure_metric(project, model, outputs, labels) for outputs in (expected, served)]
     return [MetricResult(protocol, evaluate.metric, values[0], values[1], evaluate.max_drop)]

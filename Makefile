@@ -1,0 +1,31 @@
+# `make demo` builds, serves, validates and measures the sample project; `make test` passes all tests.
+# Both set up .venv by themselves; they need python3 (3.10 to 3.12) and make.
+PYTHON ?= python3
+PY := .venv/bin/python
+
+.PHONY: demo test check bench clean
+
+demo: .venv/.demo
+	$(PY) scripts/demo.py
+
+test: .venv/.test
+	$(PY) -m pytest
+
+check: .venv/.test
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+bench: .venv/.test
+	set -e; for file in benchmarks/*.py; do echo "== $$file"; $(PY) $$file; done
+
+.venv/.demo: pyproject.toml .ci/setup
+	PYTHON=$(PYTHON) sh .ci/setup cpu,server,sklearn
+	touch $@
+
+.venv/.test: pyproject.toml .ci/setup
+	PYTHON=$(PYTHON) sh .ci/setup cpu,server,sklearn,torch,rtx,dev
+	touch $@ .venv/.demo
+
+clean:
+	rm -rf .venv .trtkit demo

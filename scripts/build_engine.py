@@ -1,0 +1,31 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The engine stage alone: an ONNX file to a TensorRT plan.
+
+python scripts/build_engine.py model.onnx model.plan --profile x=1x64,8x64,32x64 [--module tensorrt_rtx]
+"""
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+
+from trtkit import ShapeRange, build_engine, plan_info
+
+
+def shape_range(text: str) -> tuple[str, ShapeRange]:
+    """NAME=MIN,OPT,MAX with sizes joined by x."""
+    name, _, shapes = text.rpartition("=")
+    sizes = [tuple(int(size) for size in shape.split("x")) for shape in shapes.split(",")]
+    return name, ShapeRange(*sizes)
+
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("onnx", type=Path)
+parser.add_argument("plan", type=Path)
+parser.add_argument("--profile", action="append", nargs="+", default=[], type=shape_range, metavar="NAME=MIN,OPT,MAX")
+parser.add_argument("--module", default="tensorrt", help="tensorrt (needs the GPU) or tensorrt_rtx (evidence only)")
+arguments = parser.parse_args()
+
+plan = build_engine(import_module(arguments.module), arguments.onnx, [dict(profile) for profile in arguments.profile])
+arguments.plan.write_bytes(plan)
+print(f"{arguments.plan}: {len(plan)} bytes, {plan_info(plan)}")

@@ -1,0 +1,177 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The responses of an HTTP/1.1 server, from any cutting of its byte stream into pieces.
+
+Only what a load generator needs: the status, where the response ends, whether the connection stays open, and
+the body of an error. A successful body is skipped, not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+_HEAD_LIMIT = 64 * 1024
+_KEPT_BODY_LIMIT = 64 * 1024
+_NO_BODY = frozenset((204, 304))
+_HEX = b"0123456789abcdefABCDEF"
+# what _left says when it does not count the bytes that are still to come
+_NO_LENGTH = -1
+_UNTIL_CLOSE = -2
+
+
+class Response(NamedTuple):
+    """One complete response.
+
+    Attributes:
+        status: the HTTP status code.
+        body: the first 64 KiB of the body when the status is not 200; empty otherwise.
+        closes: whether the server ends the connection after it.
+    """
+
+    status: int
+    body: bytes
+    closes: bool
+
+
+class ProtocolError(Exception):
+    """The bytes are no HTTP/1.x response."""
+
+
+class ResponseParser:
+    """Parses the responses of one connection, one after the other."""
+
+    __slots__ = ("_buffer", "_closes", "_kept", "_left", "_read", "_status")
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        self._buffer = b""
+        self._kept = b""
+        self._status = 0
+        self._left = _NO_LENGTH
+        self._closes = False
+        self._read: Callable[[bytes], Response | None] = self._read_head
+
+    def feed(self, data: bytes) -> Response | None:
+        """Take the next bytes of the stream.
+
+        Returns:
+            The response these bytes completed, None while it is incomplete.
+
+        Raises:
+            ProtocolError: not HTTP/1.x, or bytes follow the end of the response (nothing was asked for them).
+        """
+        return self._read(data)
+
+    def end(self) -> Response | None:
+        """The stream ended: the response whose end that is; None when it cut one short, or none had begun."""
+        return self._finish() if self._left == _UNTIL_CLOSE else None
+
+    def _read_head(self, data: bytes) -> Response | None:
+        if self._buffer:
+            data = self._buffer + data
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            if len(data) > _HEAD_LIMIT or not b"HTTP/1.".startswith(data[:7]):
+                raise ProtocolError(f"the answer is not HTTP/1.x; it begins with {data[:24]!r}")
+            self._buffer = data
+            return None
+        self._buffer = b""
+        self._parse_head(data[: end + 2])
+        body = end + 4
+        if self._left >= 0 and self._status == 200:  # the common case: no copy of the body
+            return self._count(len(data) - body)
+        return self._read(data[body:])
+
+    def _parse_head(self, head: bytes) -> None:
+        """Read the status line and the few headers that matter, and choose how the body is read."""
+        if not head.startswith(b"HTTP/1.") or not head[9:12].isdigit():
+            raise ProtocolError(f"the answer is not HTTP/1.x; it begins with {head[:24]!r}")
+        self._status = int(head[9:12])
+        head = head.lower()
+        self._closes = b"\r\nconnection: close" in head or head.startswith(b"http/1.0")
+        if self._status < 200:
+            self._read = self._skip_informational
+        elif self._status in _NO_BODY:
+            self._read, self._left = self._read_length, 0
+        elif b"\r\ntransfer-encoding:" in head:
+            self._read = self._read_chunks
+        elif (length := _header(head, b"\r\ncontent-length:")) is not None:
+            if not length.isdigit():
+                raise ProtocolError(f"Content-Length is {length!r}")
+            self._read, self._left = self._read_length, int(length)
+        else:
+            self._read, self._left, self._closes = self._read_until_close, _UNTIL_CLOSE, True
+
+    def _skip_informational(self, data: bytes) -> Response | None:
+        self._start()
+        return self._read_head(data)
+
+    def _read_length(self, data: bytes) -> Response | None:
+        if self._status != 200:
+            self._keep(data)
+        return self._count(len(data))
+
+    def _count(self, size: int) -> Response | None:
+        if size < self._left:
+            self._left -= size
+            return None
+        return self._finish(unexpected=size - self._left)
+
+    def _read_until_close(self, data: bytes) -> Response | None:
+        self._keep(data)
+        return None
+
+    def _read_chunks(self, data: bytes) -> Response | None:
+        """``size CRLF data CRLF`` … ``0 CRLF trailers CRLF``; the buffer holds what is not complete yet."""
+        self._buffer += data
+        while True:
+            line, separator, rest = self._buffer.partition(b"\r\n")
+            if not separator:
+                return None
+            size = _chunk_size(line)
+            if size == 0:
+                self._buffer, self._read = rest, self._read_trailers
+                return self._read_trailers(b"")
+            if len(rest) < size + 2:
+                return None
+            if rest[size : size + 2] != b"\r\n":
+                raise ProtocolError(f"a chunk of {size} bytes is not followed by a line end")
+            self._keep(rest[:size])
+            self._buffer = rest[size + 2 :]
+
+    def _read_trailers(self, data: bytes) -> Response | None:
+        self._buffer += data
+        while True:
+            line, separator, rest = self._buffer.partition(b"\r\n")
+            if not separator:
+                return None
+            self._buffer = rest
+            if not line:
+                return self._finish(unexpected=len(rest))
+
+    def _keep(self, data: bytes) -> None:
+        if self._status != 200 and len(self._kept) < _KEPT_BODY_LIMIT:
+            self._kept += data[: _KEPT_BODY_LIMIT - len(self._kept)]
+
+    def _finish(self, unexpected: int = 0) -> Response:
+        if unexpected:
+            raise ProtocolError(f"{unexpected} bytes follow the end of the response")
+        response = Response(self._status, self._kept, self._closes)
+        self._start()
+        return response
+
+
+def _header(head: bytes, name: bytes) -> bytes | None:
+    """The value of a header; `name` and `head` are in lower case, `name` with its line start and colon."""
+    start = head.find(name)
+    return None if start < 0 else head[start + len(name) : head.index(b"\r\n", start + 2)].strip()
+
+
+def _chunk_size(line: bytes) -> int:
+    digits = line.partition(b";")[0].strip()
+    if not digits or digits.strip(_HEX):
+        raise ProtocolError(f"the chunk size is {line[:24]!r}")
+    return int(digits, 16)

@@ -1,0 +1,222 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The requests to send: random ones, the user's samples in batches, and the check that the model takes them.
+
+A request is a dict of one array per input, *with* the batch dimension when the model has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from trtkit.dtypes import by_name
+from trtkit.errors import DataError, ProjectError, nearest
+from trtkit.numerics import Array
+from trtkit.samples import as_tensor, random_array
+from trtkit.signature import TensorSpec
+
+Request = dict[str, Array]
+
+
+def max_batch_size(config: Mapping[str, Any]) -> int:
+    """The model's ``max_batch_size``; 0 when its tensors have no batch dimension."""
+    return int(config.get("max_batch_size", 0))
+
+
+def input_specs(metadata: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    """The model's inputs by name, with full shapes: axis 0 is the batch when `max_batch_size` is above 0."""
+    specs = {}
+    for tensor in metadata.get("inputs", []):
+        shape = tuple(int(dim) if int(dim) >= 0 else "" for dim in tensor.get("shape", []))
+        specs[tensor["name"]] = TensorSpec(tensor["name"], by_name(tensor["datatype"]), shape)
+    return specs
+
+
+def required_inputs(metadata: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """The names of the inputs that every request has to have."""
+    optional = {tensor["name"] for tensor in config.get("input", []) if tensor.get("optional")}
+    return [name for name in input_specs(metadata) if name not in optional]
+
+
+def check_batch_size(metadata: Mapping[str, Any], config: Mapping[str, Any], batch_size: int) -> None:
+    """ProjectError when the model takes no batch of this size."""
+    most = max_batch_size(config)
+    if batch_size < 1:
+        raise ProjectError(f"batch size {batch_size} is impossible; it must be 1 or more")
+    if batch_size > max(most, 1):
+        name = metadata.get("name", "")
+        raise ProjectError(f"batch size {batch_size} is above the max_batch_size {most} of model '{name}'")
+
+
+def parse_shape(text: str) -> tuple[str, list[int]]:
+    """``NAME:3,224,224`` as the name and the sizes.
+
+    Raises:
+        DataError: another form, or a size below 1.
+    """
+    name, _, sizes = text.rpartition(":")
+    parts = [part.strip() for part in sizes.split(",")]
+    if not name or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise DataError(f"shape '{text}' is not understood; give NAME:SIZE,SIZE,… as in image:3,224,224")
+    return name, [int(part) for part in parts]
+
+
+def random_inputs(
+    metadata: Mapping[str, Any],
+    config: Mapping[str, Any],
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    batch_size: int = 1,
+    count: int = 8,
+    seed: int = 0,
+    *,
+    integers: tuple[int, int] = (0, 1),
+    string_length: int = 16,
+) -> list[Request]:
+    """Random requests that differ from each other.
+
+    Floats are standard normal. Integers are 0 or 1 unless `integers` says otherwise, because an id outside
+    the table of an embedding makes the model fail. BYTES are lower-case ASCII. Optional inputs are left out
+    unless `shapes` names them.
+
+    Args:
+        metadata: the model's metadata, as the server gives it.
+        config: the model's configuration, as the server gives it.
+        shapes: sizes for inputs with dynamic dimensions, by name, *without* the batch dimension; the full
+            shape when the model's `max_batch_size` is 0.
+        batch_size: samples in one request.
+        count: how many requests to make.
+        seed: equal seeds give equal requests.
+        integers: the smallest and the largest integer.
+        string_length: bytes in each BYTES element.
+
+    Raises:
+        DataError: a dynamic dimension without a size, or a shape that does not fit.
+        ProjectError: a batch size the model does not take.
+    """
+    check_batch_size(metadata, config, batch_size)
+    shapes = dict(shapes or {})
+    specs = input_specs(metadata)
+    for name in shapes:
+        if name not in specs:
+            raise DataError(f"a shape is given for '{name}', which is no input of the model; {nearest(name, specs)}")
+    batch = [batch_size] if max_batch_size(config) else []
+    names = [name for name in specs if name in {*shapes, *required_inputs(metadata, config)}]
+    full = {name: batch + _sizes(specs[name], len(batch), shapes.get(name)) for name in names}
+    rng = np.random.default_rng(seed)
+    return [
+        {name: _random(rng, specs[name], shape, integers, string_length) for name, shape in full.items()}
+        for _ in range(count)
+    ]
+
+
+def _sizes(spec: TensorSpec, batch_axes: int, given: Sequence[int] | None) -> list[int]:
+    """The sizes of an input's axes after the batch axis."""
+    dims = spec.dims[batch_axes:]
+    if given is None and -1 not in dims:
+        return list(dims)
+    example = ",".join("8" if dim < 0 else str(dim) for dim in dims)
+    if given is None:
+        raise DataError(f"input {spec} has dynamic dimensions; say their sizes with --shape {spec.name}:{example}")
+    fits = len(given) == len(dims) and all(
+        size >= 1 and dim in (-1, size) for dim, size in zip(dims, given, strict=True)
+    )
+    if not fits:
+        without = " without the batch dimension" if batch_axes else ""
+        raise DataError(f"shape {list(given)} does not fit input {spec}; as in --shape {spec.name}:{example}{without}")
+    return list(given)
+
+
+def _random(
+    rng: np.random.Generator, spec: TensorSpec, shape: list[int], integers: tuple[int, int], length: int
+) -> Array:
+    if spec.dtype.name != "BYTES":
+        return random_array(rng, spec.dtype, shape, integers[0], integers[1] + 1)
+    letters = rng.integers(97, 123, size=(*shape, length), dtype=np.uint8)
+    return letters.view(f"S{length}").reshape(shape).astype(object)
+
+
+def batches(
+    samples: Mapping[str, Any], metadata: Mapping[str, Any], config: Mapping[str, Any], batch_size: int
+) -> list[Request]:
+    """The user's samples as requests of `batch_size` samples each, in their order.
+
+    The last request is filled up with the first samples again. A model whose `max_batch_size` is 0 gets one
+    sample a request: without the axis that counts the samples, or with it (as a batch of one) when the
+    arrays have as many axes as the inputs.
+
+    Args:
+        samples: one array per input; axis 0 counts the samples.
+        metadata: the model's metadata.
+        config: the model's configuration.
+        batch_size: samples in one request.
+
+    Raises:
+        DataError: names, shapes or data types that the model does not take, or unequal numbers of samples.
+        ProjectError: a batch size the model does not take.
+    """
+    check_batch_size(metadata, config, batch_size)
+    specs = input_specs(metadata)
+    _check_names(samples, metadata, config)
+    keeps_axis = max_batch_size(config) > 0 or all(
+        np.ndim(value) == len(specs[name].shape) for name, value in samples.items()
+    )
+    arrays = {
+        name: as_tensor(value, specs[name] if keeps_axis else _with_sample_axis(specs[name]), "the samples")
+        for name, value in samples.items()
+    }
+    counts = {name: len(array) for name, array in arrays.items()}
+    if len(set(counts.values())) != 1 or not min(counts.values()):
+        raise DataError(f"the inputs need one equal, non-zero number of samples each; got {counts}")
+    total = next(iter(counts.values()))
+    rows = [np.arange(start, start + batch_size) % total for start in range(0, total, batch_size)]
+    return [{name: array[row if keeps_axis else row[0]] for name, array in arrays.items()} for row in rows]
+
+
+def _with_sample_axis(spec: TensorSpec) -> TensorSpec:
+    return TensorSpec(spec.name, spec.dtype, ("", *spec.shape))
+
+
+def checked(
+    requests: Sequence[Mapping[str, Any]],
+    metadata: Mapping[str, Any],
+    config: Mapping[str, Any],
+    batch_size: int,
+) -> list[Request]:
+    """Requests in the model's data types, after checking that it takes them.
+
+    Raises:
+        DataError: no request, or names, shapes or data types that the model does not take.
+        ProjectError: a batch size the model does not take.
+    """
+    check_batch_size(metadata, config, batch_size)
+    if not requests:
+        raise DataError("there is no request to send; give at least one")
+    specs = input_specs(metadata)
+    result = []
+    for request in requests:
+        _check_names(request, metadata, config)
+        result.append({name: _tensor(value, specs[name], config, batch_size) for name, value in request.items()})
+    return result
+
+
+def _tensor(value: Any, spec: TensorSpec, config: Mapping[str, Any], batch_size: int) -> Array:
+    array = as_tensor(value, spec, "a request")
+    first = batch_size if max_batch_size(config) else (spec.dims[0] if spec.dims else -1)
+    if first >= 0 and array.shape[0] != first:
+        raise DataError(f"a request: data for input {spec} have the shape {list(array.shape)}; axis 0 must be {first}")
+    return array
+
+
+def _check_names(request: Mapping[str, Any], metadata: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    specs = input_specs(metadata)
+    for name in request:
+        if name not in specs:
+            raise DataError(f"data are given for '{name}', which is no input of the model; {nearest(name, specs)}")
+    missing = [name for name in required_inputs(metadata, config) if name not in request]
+    if missing:
+        raise DataError(
+            f"no data for input {specs[missing[0]]}; data are given for: {', '.join(request) or 'no input'}"
+        )
