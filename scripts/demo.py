@@ -15,8 +15,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from train_digits import write_images
 
+from train_digits import write_images
 from trtkit import find_project, serve
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -119,8 +119,7 @@ def test_any_text_is_rows_or_one_sentence(text: str) -> None:
     for model in (VECTOR, TWO, IMAGE):
         name = model.inputs[0].name
         try:
-            arrays = read(model, f"{name}={text}")
-        except DataError as exc:
-            assert str(exc)
-        else:
-            assert arrays[name].ndim == len(model.inputs[0].shape)
+            rank = read(model, f"{name}={text}")[name].ndim
+        except DataError:
+            continue
+        assert rank == len(model.inputs[0].shape)

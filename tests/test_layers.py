@@ -17,7 +17,8 @@ import trtkit
 PACKAGE = Path(trtkit.__file__).parent
 ORDER = (
     "errors", "dtypes", "compat", "signature", "project", "artifacts", "numerics", "samples", "export",
-    "engine", "config", "repository", "build", "inspection", "scaffold", "server", "doctor", "inference", "validate", "perf", "cli",
+    "engine", "config", "repository", "build", "inspection", "scaffold", "server", "doctor", "inference", "validate",
+    "perf", "cli",
 )  # fmt: skip
 # the worker is the process the build starts; it is no layer of its own
 SAME = {"build_worker": "build", "__main__": "cli"}

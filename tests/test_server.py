@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ECHO_CONFIG, ECHO_MODEL, processes, write_model
 
+from conftest import ECHO_CONFIG, ECHO_MODEL, processes, write_model
 from trtkit.errors import (
     MissingDependencyError,
     ModelUnavailableError,
@@ -39,6 +39,7 @@ from trtkit.server import (
 from trtkit.server import launch as launch_module
 from trtkit.server.process import free_ports, load_failures
 
+SHM = Path("/dev/shm")
 pytestmark = pytest.mark.triton
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
@@ -47,7 +48,7 @@ X = np.arange(8, dtype=np.float32).reshape(2, 4)
 def left_over(server: RunningServer) -> list[str]:
     """What a server of this process left: its shared memory, and living processes of its group."""
     port = server.http_url.rpartition(":")[2]
-    shm = [name for name in os.listdir("/dev/shm") if name.startswith(f"trtkit_{os.getpid()}_{port}_")]
+    shm = [file.name for file in SHM.glob(f"trtkit_{os.getpid()}_{port}_*")]
     group = [process.name for process in processes() if process.group == server.process.pid]
     return shm + group
 
@@ -143,9 +144,8 @@ def test_a_deadline(tmp_path: Path) -> None:
         "def execute", "def initialize(self, args):\n        import time; time.sleep(60)\n\n    def execute"
     )
     write_model(tmp_path, "echo", ECHO_CONFIG, slow)
-    with pytest.raises(ServerUnavailableError, match="was not ready after 2 s"), ExitStack() as stack:
-        server = start_server(stack, tmp_path, ready_timeout_s=2)
-        server.kill()
+    with pytest.raises(ServerUnavailableError, match="was not ready after 2 s"), serve(tmp_path, ready_timeout_s=2):
+        pass
 
 
 def test_no_repository(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ class Serve:
         return next(p.pid for p in processes() if p.parent == self.process.pid and p.name == "tritonserver")
 
     def left_over(self) -> list[str]:
-        return [name for name in os.listdir("/dev/shm") if name.startswith(f"trtkit_{self.process.pid}_")]
+        return [file.name for file in SHM.glob(f"trtkit_{self.process.pid}_*")]
 
     def end(self) -> tuple[int, str]:
         _, errors = self.process.communicate(timeout=60)
@@ -287,7 +287,7 @@ def test_kill_9_of_trtkit_takes_the_server_along(echo_repository: Path) -> None:
     running.end()
     assert gone(pid)
     for name in running.left_over():
-        Path("/dev/shm", name).unlink()
+        (SHM / name).unlink()
 
 
 def test_options_after_two_dashes_pass_through(echo_repository: Path) -> None:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import importlib
-from functools import lru_cache
+from functools import cache
 from importlib import metadata
 from types import ModuleType
 
@@ -32,7 +32,7 @@ EXTRAS = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def installed(distribution: str) -> str | None:
     """The installed version of a distribution, without importing it; None when it is absent."""
     try:

@@ -43,7 +43,7 @@ class _Log:
         """The module's logger, emptied."""
         if trt.__name__ not in cls.loggers:
 
-            class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+            class Logger(trt.ILogger):  # type: ignore[misc]
                 def __init__(self) -> None:
                     trt.ILogger.__init__(self)
                     self.errors: list[str] = []

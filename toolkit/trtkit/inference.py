@@ -231,10 +231,9 @@ def _pixels(file: Path, dims: list[int], spec: TensorSpec) -> Array:
         )
     try:
         with Image.open(io.BytesIO(file.read_bytes())) as image:
-            image = image.convert("L" if channels == 1 else "RGB")
-            if height > 0 and width > 0:
-                image = image.resize((width, height))
-            pixels = np.asarray(image, dtype=np.float32)
+            plain = image.convert("L" if channels == 1 else "RGB")
+        scaled = plain.resize((width, height)) if height > 0 and width > 0 else plain
+        pixels = np.asarray(scaled, dtype=np.float32)
     except (OSError, UnidentifiedImageError) as exc:
         raise DataError(f"{file} cannot be read as an image: {exc}") from exc
     if len(dims) == 2:

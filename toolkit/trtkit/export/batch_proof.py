@@ -9,133 +9,117 @@ rows that differ, and each row has to come out as it does alone.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
 from trtkit.errors import ExportError
+from trtkit.export.onnx_file import inner_graphs
 from trtkit.export.runtime import Session
 from trtkit.numerics import Array, difference
-from trtkit.signature import Signature
+from trtkit.signature import Signature, TensorSpec
 
 # one row alone and in a batch differ by the order of additions only
 _RTOL, _ATOL = 1e-3, 1e-5
-_RTOL_HALF, _ATOL_HALF = 2e-2, 1e-2
+# unless values are rounded to 8 bits or 11 in between: one of them may then fall on the other side
+_RTOL_COARSE, _ATOL_COARSE = 2e-2, 1e-2
+_COARSE_TYPES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+_COARSE_OPERATORS = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul")
 _ROWS_CHECKED = 4
+# the largest batch is proven up to so many bytes of input
+_PROOF_BYTES = 64 << 20
 
 
-def fixed_batch_axes(signature: Signature) -> list[str]:
-    """The inputs and outputs whose first axis is not dynamic, as text; empty when all are."""
-    return [
-        str(spec)
-        for spec in (*signature.inputs, *signature.outputs)
-        if not spec.shape or isinstance(spec.shape[0], int)
-    ]
+@dataclass(frozen=True)
+class BatchProblem:
+    """Why a batch is not its rows one by one.
+
+    Attributes:
+        size: of the batch.
+        reason: in words.
+        output: the first output that shows it; empty when the batch cannot be run at all.
+    """
+
+    size: int
+    reason: str
+    output: str = ""
 
 
-def prove_batch(session: Session, model: onnx.ModelProto, rows: Mapping[str, Array], where: str) -> list[int]:
+def fixed_batch_axes(specs: Iterable[TensorSpec]) -> list[TensorSpec]:
+    """Those of the tensors whose first axis is not dynamic."""
+    return [spec for spec in specs if not spec.shape or isinstance(spec.shape[0], int)]
+
+
+def provable_size(signature: Signature, wanted: int, axis_size: int) -> int:
+    """The largest batch to prove: the wanted one, unless its inputs would not fit into memory comfortably."""
+    row = 0
+    for spec in signature.inputs:
+        dims = [dim if isinstance(dim, int) else axis_size for dim in spec.shape[1:]]
+        row += int(np.prod(dims, dtype=np.int64)) * max(spec.dtype.byte_size, 1)
+    return min(wanted, max(2, _PROOF_BYTES // max(row, 1)))
+
+
+def prove_batch(session: Session, rows: Mapping[str, Array], coarse: bool) -> list[int] | BatchProblem:
     """Run batches of 1, 2 and all rows and compare every checked row with itself alone.
 
     Args:
         session: the graph in ONNX Runtime.
-        model: the same graph, to name the guilty node.
         rows: inputs with one row per sample, all different.
-        where: for the message.
+        coarse: whether the graph rounds (`rounds_values`).
 
     Returns:
-        The batch sizes that were proven.
-
-    Raises:
-        ExportError: a batch cannot be run, or a row depends on its batch-mates; with the node's name.
+        The batch sizes that were proven, or what is wrong with the first that was not.
     """
     largest = len(next(iter(rows.values())))
-    checked = sorted({*range(min(largest, _ROWS_CHECKED)), largest - 1})
-    alone = {row: session.run(_slice(rows, row, row + 1)) for row in checked}
+    alone: dict[int, dict[str, Array]] = {}
+    for row in sorted({*range(min(largest, _ROWS_CHECKED)), largest - 1}):
+        try:
+            alone[row] = session.run(rows_of(rows, row, row + 1))
+        except ExportError as exc:
+            return BatchProblem(1, str(exc))
     sizes = sorted({1, min(2, largest), largest})
-    for size in sizes:
-        problem = _batch_problem(session, rows, size, alone)
-        if problem:
-            raise ExportError(
-                f"{where}: the batch dimension is not dynamic: with a batch of {size} {problem}; "
-                f"{culprit(model, rows)}; export it with a dynamic batch, or set config: {{max_batch_size: 0}}"
-            )
-    return sizes
+    problems = (_problem(session, rows, size, alone, coarse) for size in sizes)
+    return next((problem for problem in problems if problem), sizes)
 
 
-def _slice(rows: Mapping[str, Array], start: int, stop: int) -> dict[str, Array]:
+def rows_of(rows: Mapping[str, Array], start: int, stop: int) -> dict[str, Array]:
+    """Rows `start` to `stop` of every input."""
     return {name: array[start:stop] for name, array in rows.items()}
 
 
-def _batch_problem(
-    session: Session, rows: Mapping[str, Array], size: int, alone: Mapping[int, dict[str, Array]]
-) -> str:
+def _problem(
+    session: Session, rows: Mapping[str, Array], size: int, alone: Mapping[int, dict[str, Array]], coarse: bool
+) -> BatchProblem | None:
     try:
-        together = session.run(_slice(rows, 0, size))
+        together = session.run(rows_of(rows, 0, size))
     except ExportError as exc:
-        return str(exc)
+        return BatchProblem(size, str(exc))
     for name, batch in together.items():
         if batch.ndim == 0 or len(batch) != size:
-            return f"output '{name}' has the shape {list(batch.shape)}"
+            return BatchProblem(size, f"output '{name}' has the shape {list(batch.shape)}", name)
         for row, single in alone.items():
-            if row < size and not _same(single[name][:1], batch[row : row + 1]):
-                return f"row {row} of output '{name}' is not what it is alone"
-    return ""
+            if row < size and not same_values(single[name], batch[row : row + 1], coarse):
+                return BatchProblem(size, f"row {row} of output '{name}' is not what it is alone", name)
+    return None
 
 
-def _same(one: Array, other: Array) -> bool:
-    half = one.dtype == np.float16
-    scale = float(np.abs(one[np.isfinite(one)]).max(initial=0.0)) if one.dtype.kind == "f" else 0.0
-    rtol, atol = (_RTOL_HALF, _ATOL_HALF) if half else (_RTOL, _ATOL)
-    return difference(np.asarray(one), np.asarray(other), rtol, atol * max(scale, 1e-3)).passed
+def same_values(one: Array, other: Array, coarse: bool) -> bool:
+    """Whether two results are the same up to rounding, in the unit of the larger values."""
+    finite = np.abs(one[np.isfinite(one)]) if one.dtype.kind == "f" else np.zeros(0)
+    scale = max(float(finite.max(initial=0.0)), 1e-3)
+    rtol, atol = (_RTOL_COARSE, _ATOL_COARSE) if coarse or one.dtype == np.float16 else (_RTOL, _ATOL)
+    return difference(np.asarray(one), np.asarray(other), rtol, atol * scale).passed
 
 
-def culprit(model: onnx.ModelProto, rows: Mapping[str, Array]) -> str:
-    """Name the first node behind which the rows no longer follow the batch."""
-    everything = _with_all_outputs(model)
-    try:
-        session = Session(everything.SerializeToString())
-        singles = [session.run(_slice(rows, row, row + 1)) for row in range(2)]
-    except (ExportError, ValueError) as exc:
-        return f"the node could not be found: {exc}"
-    try:
-        pair = session.run(_slice(rows, 0, 2))
-    except ExportError as exc:
-        named = re.search(r"running (\w+) node\. Name:'([^']*)'", str(exc))
-        return f"the node that baked it in is {named[1]} '{named[2]}'" if named else "ONNX Runtime names no node"
-    constant = {tensor.name for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        for output in filter(None, node.output):
-            if output in pair and not _follows(output, singles, pair) and not set(node.input) <= constant:
-                return f"the node that baked it in is {node.op_type} '{node.name or output}'"
-        if set(node.input) <= constant:
-            constant.update(node.output)
-    return "no single node is to blame"
-
-
-def _follows(name: str, singles: list[dict[str, Array]], pair: dict[str, Array]) -> bool:
-    """Whether a value is the two rows stacked, or does not depend on the rows at all."""
-    first, second, both = singles[0][name], singles[1][name], pair[name]
-    if first.shape == both.shape and _same(first, both) and _same(first, second):
+def rounds_values(graph: onnx.GraphProto) -> bool:
+    """Whether a graph holds values of 16 bits or fewer, where the order of additions shows."""
+    typed = (*graph.input, *graph.value_info, *graph.output)
+    if any(value.type.tensor_type.elem_type in _COARSE_TYPES for value in typed):
         return True
-    if first.ndim and len(first) == 1 and len(both) == 2:
-        return _same(first, both[:1]) and _same(second, both[1:])
-    return _is_shape_value(first, both)
-
-
-def _is_shape_value(first: Array, both: Array) -> bool:
-    """A small integer vector such as a Shape's result may differ in the batch's own entry."""
-    return first.dtype.kind == "i" and first.shape == both.shape and first.size <= 8
-
-
-def _with_all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    known = {output.name for output in copy.graph.output}
-    for node in copy.graph.node:
-        for name in node.output:
-            if name and name not in known:
-                known.add(name)
-                copy.graph.output.add(name=name)
-    return copy
+    for node in graph.node:
+        inner = (g for attribute in node.attribute for g in inner_graphs(attribute))
+        if node.op_type in _COARSE_OPERATORS or any(rounds_values(g) for g in inner):
+            return True
+    return False

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import onnx
@@ -17,9 +18,12 @@ def signature_of(model: onnx.ModelProto, where: str) -> Signature:
     """The graph's inputs and outputs.
 
     Raises:
-        ExportError: it has no inputs, or one of its tensors is none, of a type Triton has no name for,
-            without a rank, or empty by its shape.
+        ExportError: it has no inputs, or two of one name, or one of its tensors is none, of a type Triton has
+            no name for, without a rank, or empty by its shape.
     """
+    for side, values in (("inputs", model.graph.input), ("outputs", model.graph.output)):
+        if double := [name for name, count in Counter(value.name for value in values).items() if count > 1]:
+            raise ExportError(f"{where}: two {side} are called '{double[0]}'; give them names of their own")
     if not model.graph.input:
         raise ExportError(f"{where}: the graph has no inputs, so that nothing could be asked of it")
     return Signature(
@@ -46,7 +50,9 @@ def tensor_dtype(value: onnx.ValueInfoProto, what: str) -> DType:
     if kind is None:
         raise ExportError(f"{what} has no type; export it with one")
     if kind != "tensor_type":
-        raise ExportError(f"{what} is a {kind.removesuffix('_type').replace('_', ' ')}; Triton serves tensors only")
+        raise ExportError(
+            f"{what} is no tensor but of the kind {kind.removesuffix('_type')}; Triton serves tensors only"
+        )
     code = value.type.tensor_type.elem_type
     dtype = by_onnx(code)
     if dtype is None or dtype.name == "BF16":

@@ -9,7 +9,7 @@ from trtkit.compat import IR_MAX, OPSET_EXPORT, OPSET_MAX, tool_versions
 from trtkit.project import ModelSpec
 
 STAGE = "export"
-_STAGE_VERSION = 1
+_STAGE_VERSION = 2
 _COMMON = ("onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
 _SKLEARN, _TORCH = ("scikit-learn", "skl2onnx"), ("torch", "onnxscript")
 TOOLS = {
@@ -23,7 +23,7 @@ TOOLS = {
 def wanted_batch(spec: ModelSpec) -> int | None:
     """``max_batch_size`` of the config block; None where it has none."""
     value = spec.config.get("max_batch_size")
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def export_inputs(spec: ModelSpec) -> dict[str, str]:

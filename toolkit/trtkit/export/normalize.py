@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,24 +134,39 @@ def _inferred(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
         raise ExportError(f"{where}: shape inference failed: {one_line(exc)}") from exc
 
 
-def values_without_rank(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
-    """The graph's outputs that are tensors of unknown rank."""
-    for value in model.graph.output:
-        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
-            yield value
+def outputs_without_rank(model: onnx.ModelProto) -> list[str]:
+    """The names of the graph's outputs that are tensors of unknown rank."""
+    return [value.name for value in model.graph.output if not value.type.tensor_type.HasField("shape")]
 
 
-def fill_missing_ranks(model: onnx.ModelProto, shapes: dict[str, list[int]]) -> None:
-    """Give outputs without a rank the rank that was observed; all their axes are dynamic.
+def correct_outputs(model: onnx.ModelProto, observed: Mapping[str, Sequence[int]]) -> list[str]:
+    """Make what the graph says of its outputs' shapes true: exporters write the sizes of their example.
 
     Args:
-        model: changed in place.
-        shapes: an observed shape by output name.
+        model: changed in place; axes that turn out to have another size become dynamic.
+        observed: the shape an output really had, by its name.
+
+    Returns:
+        What was changed, in words.
     """
-    for value in values_without_rank(model):
-        value.type.tensor_type.shape.SetInParent()  # a scalar has a shape without axes
-        for axis in range(len(shapes[value.name])):
-            value.type.tensor_type.shape.dim.add(dim_param=f"{value.name}_{axis}")
+    changes: list[str] = []
+    for value in model.graph.output:
+        shape, sizes = value.type.tensor_type.shape, list(observed[value.name])
+        known = value.type.tensor_type.HasField("shape")
+        said = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in shape.dim]
+        if not known or len(said) != len(sizes):
+            del shape.dim[:]
+            shape.SetInParent()  # a scalar has a shape without axes
+            for axis in range(len(sizes)):
+                shape.dim.add(dim_param=f"{value.name}_{axis}")
+        wrong = [axis for axis, size in enumerate(said) if size > 0 and known and sizes[axis : axis + 1] != [size]]
+        for axis in wrong if len(said) == len(sizes) else ():
+            shape.dim[axis].dim_param = f"{value.name}_{axis}"
+        if not known:
+            changes.append(f"output '{value.name}' had no rank and has {len(sizes)} axes")
+        elif wrong or len(said) != len(sizes):
+            changes.append(f"output '{value.name}' said {[size or '?' for size in said]} and has the shape {sizes}")
+    return changes
 
 
 def name_batch_axis(model: onnx.ModelProto) -> None:

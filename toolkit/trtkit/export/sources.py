@@ -4,15 +4,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
+from onnx import helper
 
 from trtkit.errors import ExportError
-from trtkit.export.onnx_file import read_onnx
+from trtkit.export.onnx_file import check_content, external_tensors, inner_graphs, read_onnx
+from trtkit.export.sentences import one_line
 from trtkit.numerics import Array
 from trtkit.project import InputSpec, ModelSpec, Project
 from trtkit.project.callables import call, is_callable_reference, split_reference
@@ -25,15 +28,17 @@ class Loaded:
     """A source turned into ONNX.
 
     Attributes:
-        model: the graph, with external data loaded.
-        predict: the source's own outputs for given inputs, under the graph's output names; None for an
-            ONNX source, which is its own reference.
+        model: the graph, with external data loaded; the export's own, to be changed in place.
+        predict: the source's own outputs for given inputs, under the graph's output names; None where
+            there is nothing to compare with.
         kind: ``onnx``, ``sklearn`` or ``torch``.
+        why_no_predict: the reason there is nothing to compare with.
     """
 
     model: onnx.ModelProto
     predict: Predict | None
     kind: str
+    why_no_predict: str = "an ONNX source is its own reference"
 
 
 def load_source(project: Project, name: str) -> Loaded:
@@ -47,22 +52,26 @@ def load_source(project: Project, name: str) -> Loaded:
     assert spec.source is not None, f"{name} is an ensemble"
     where = project.where("models", name, "source", spec.source.kind)
     reference = spec.source.reference
-    if not is_callable_reference(reference):
-        if spec.source.kind != "onnx":
-            raise ExportError(f"{where}: '{reference}' is no FILE.py:NAME; a {spec.source.kind} source is a callable")
-        return Loaded(read_onnx(split_reference(reference, project.root)[0], where), None, "onnx")
-    value = call(reference, project.root, where)
+    if is_callable_reference(reference):
+        value = call(reference, project.root, where)
+    elif spec.source.kind == "onnx":
+        value = split_reference(reference, project.root)[0]
+    else:
+        raise ExportError(f"{where}: '{reference}' is no FILE.py:NAME; a {spec.source.kind} source is a callable")
     kind = kind_of(value)
     if kind == "" or spec.source.kind not in ("callable", kind):
-        wanted = "a model" if spec.source.kind == "callable" else _WANTED[spec.source.kind]
-        raise ExportError(f"{where}: '{reference}' gave {_article(type(value).__name__)}; {wanted} is needed")
-    return _convert(value, kind, spec, project, where)
+        given = f"'{reference}' gave {_article(type(value).__name__)}"
+        raise ExportError(f"{where}: {given}; {_WANTED[spec.source.kind]} is needed")
+    if kind == "onnx":
+        return Loaded(_onnx_model(value, project, name, where), None, kind)
+    return _converted(value, kind, spec, where)
 
 
 _WANTED = {
     "onnx": "an onnx.ModelProto, its bytes, or the path of an .onnx file",
     "sklearn": "a fitted scikit-learn estimator or pipeline",
     "torch": "a torch.nn.Module",
+    "callable": "an ONNX model, a scikit-learn estimator or a torch module",
 }
 
 
@@ -80,23 +89,43 @@ def kind_of(value: Any) -> str:
     return "torch" if "torch.Module" in bases else ""
 
 
-def _convert(value: Any, kind: str, spec: ModelSpec, project: Project, where: str) -> Loaded:
+def _converted(value: Any, kind: str, spec: ModelSpec, where: str) -> Loaded:
     if kind == "sklearn":
         from trtkit.export.sklearn_source import convert_estimator
 
         return Loaded(*convert_estimator(value, spec, where), kind)
-    if kind == "torch":
-        from trtkit.export.torch_source import convert_module
+    from trtkit.export.torch_source import convert_module
 
-        return Loaded(*convert_module(value, spec, where), kind)
+    return Loaded(*convert_module(value, spec, where), kind)
+
+
+def _onnx_model(value: Any, project: Project, name: str, where: str) -> onnx.ModelProto:
+    spec = project.models[name]
+    if spec.inputs:
+        place = project.where("models", name, "inputs")
+        raise ExportError(f"{place}: an ONNX model says itself what its inputs are; leave `inputs:` out")
+    model = _read_value(value, project, where)
+    if spec.outputs:
+        rename_outputs(model, spec.outputs, project.where("models", name, "outputs"))
+    return model
+
+
+def _read_value(value: Any, project: Project, where: str) -> onnx.ModelProto:
+    """The message of a path, bytes or a message, as a copy: the user's code may keep its own."""
     if isinstance(value, str | Path):
-        return Loaded(read_onnx((project.root / value).resolve(), where), None, kind)
+        return read_onnx((project.root / value).resolve(), where)
     if isinstance(value, bytes):
         try:
             value = onnx.load_model_from_string(value)
         except Exception as exc:  # protobuf's DecodeError has no public base class
-            raise ExportError(f"{where}: the bytes that '{spec.source}' gave are no ONNX model: {exc}") from exc
-    return Loaded(value, None, kind)
+            raise ExportError(f"{where}: the bytes it gave are no ONNX model: {one_line(exc)}") from exc
+    check_content(value, "what it gave", where)
+    if tensor := next(external_tensors(value), None):
+        raise ExportError(
+            f"{where}: the model it gave has external data ('{tensor.name}') and does not say where; "
+            "give the path of its file"
+        )
+    return copy.deepcopy(value)
 
 
 def shapes_of(inputs: Mapping[str, InputSpec], sizes: Mapping[str, int]) -> dict[str, list[int]]:
@@ -113,17 +142,41 @@ def rename_outputs(model: onnx.ModelProto, names: Sequence[str], where: str) -> 
     """Give the graph's outputs new names, in order; an inner value of such a name makes way.
 
     Raises:
-        ExportError: another number of names than of outputs.
+        ExportError: another number of names than of outputs, or one that is an input's.
     """
-    old = [output.name for output in model.graph.output]
+    graph = model.graph
+    old = [output.name for output in graph.output]
     if len(names) != len(old) or len(set(names)) != len(names):
         raise ExportError(
             f"{where}: `outputs:` gives the names {list(names)}, the graph has {len(old)} outputs: {', '.join(old)}"
         )
-    taken = {value for node in model.graph.node for value in node.output} - set(old)
-    mapping = {name: f"{name}__inner" for name in names if name in taken}
+    if taken := set(names) & {value.name for value in graph.input}:
+        raise ExportError(f"{where}: `outputs:` gives the name '{min(taken)}', which is an input's; choose another")
+    _separate_outputs(graph)
+    old = [output.name for output in graph.output]
+    used = {tensor.name for tensor in graph.initializer}.union(*(node.output for node in graph.node))
+    mapping = {name: _free_name(name, used) for name in names if name in used - set(old)}
     mapping |= dict(zip(old, names, strict=True))
-    _rename(model.graph, mapping)
+    _rename(graph, mapping)
+
+
+def _separate_outputs(graph: onnx.GraphProto) -> None:
+    """Give an output that is an input, a weight or a second output too a value of its own."""
+    seen = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    used = seen.union(*(node.output for node in graph.node))
+    for output in graph.output:
+        if output.name in seen:
+            own = _free_name(output.name, used)
+            graph.node.append(helper.make_node("Identity", [output.name], [own], name=own))
+            output.name = own
+        seen.add(output.name)
+
+
+def _free_name(name: str, used: set[str]) -> str:
+    while name in used:
+        name += "__inner"
+    used.add(name)
+    return name
 
 
 def _rename(graph: onnx.GraphProto, mapping: Mapping[str, str]) -> None:
@@ -133,5 +186,5 @@ def _rename(graph: onnx.GraphProto, mapping: Mapping[str, str]) -> None:
         node.input[:] = [mapping.get(name, name) for name in node.input]
         node.output[:] = [mapping.get(name, name) for name in node.output]
         for attribute in node.attribute:
-            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+            for inner in inner_graphs(attribute):
                 _rename(inner, mapping)

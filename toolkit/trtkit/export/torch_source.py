@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,8 @@ import onnx
 from trtkit.compat import require
 from trtkit.dtypes import by_name
 from trtkit.errors import ExportError
+from trtkit.export.quiet import quiet
+from trtkit.export.sentences import one_line
 from trtkit.export.sources import Predict, axis_names, rename_outputs, shapes_of
 from trtkit.numerics import Array
 from trtkit.project import ModelSpec
@@ -25,70 +25,140 @@ from trtkit.samples import random_array
 OPSET_TORCH = 18
 # distinct and above 1, because torch.export takes sizes 0 and 1 for constants
 _FIRST_SIZE = 3
+_NOT_IN_TORCH = ("BYTES", "BF16")
 
 
 def convert_module(module: Any, spec: ModelSpec, where: str) -> tuple[onnx.ModelProto, Predict]:
     """Export a module in evaluation mode, with every named axis of ``inputs:`` dynamic.
 
+    A module that answers with a dictionary gives its keys as the outputs' names, unless `outputs:` does.
+
     Raises:
-        ExportError: no ``inputs:``, or torch cannot export it (an axis that is not dynamic, an operator).
+        ExportError: no ``inputs:``, the module itself fails on such inputs, or torch cannot export it (an
+            axis that is not dynamic, an operator).
     """
     torch = require("torch")
     require("onnxscript")
-    if not spec.inputs:
-        raise ExportError(
-            f"{where}: a torch source needs `inputs:`, e.g. inputs: {{x: {{data_type: FP32, shape: [batch, 64]}}}}"
-        )
+    _check_inputs(spec, where)
     module = module.eval()
     arguments = _examples(torch, spec)
-    dims = {name: torch.export.Dim(name) for name in axis_names(spec.inputs)}
-    dynamic = tuple(
-        {axis: dims[d] for axis, d in enumerate(s.shape) if isinstance(d, str)} for s in spec.inputs.values()
-    )
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+    answer = _answer(torch, module, arguments, spec, where)
+    with quiet():
         try:
             program = torch.onnx.export(
                 module, arguments, dynamo=True, opset_version=OPSET_TORCH, input_names=list(spec.inputs),
-                dynamic_shapes=dynamic, external_data=False, verbose=False,
+                dynamic_shapes=_dynamic_shapes(torch, module, spec), external_data=False, verbose=False,
             )  # fmt: skip
         except Exception as exc:  # torch's exporter wraps anything, from user code to its own verifier
             raise ExportError(f"{where}: torch cannot export {type(module).__name__}: {_root_cause(exc)}") from exc
     model = program.model_proto
-    names = spec.outputs or [output.name for output in model.graph.output]
+    _check_axes(model, spec, where)
+    _drop_places(model)
+    names = spec.outputs or _output_names(answer, model)
     rename_outputs(model, names, where)
     return model, _predict(torch, module, names)
+
+
+def _check_inputs(spec: ModelSpec, where: str) -> None:
+    if not spec.inputs:
+        raise ExportError(
+            f"{where}: a torch source needs `inputs:`, e.g. inputs: {{x: {{data_type: FP32, shape: [batch, 64]}}}}"
+        )
+    for name, input_ in spec.inputs.items():
+        if input_.data_type in _NOT_IN_TORCH:
+            raise ExportError(
+                f"{where}: input '{name}' is {input_.data_type}, which cannot be exported from torch; take another "
+                "type and convert in `forward`"
+            )
 
 
 def _examples(torch: Any, spec: ModelSpec) -> tuple[Any, ...]:
     sizes = {name: _FIRST_SIZE + index for index, name in enumerate(axis_names(spec.inputs))}
     rng = np.random.default_rng(0)
     shapes = shapes_of(spec.inputs, sizes)
-    return tuple(
-        torch.from_numpy(random_array(rng, by_name(input_.data_type), shapes[name]))
-        for name, input_ in spec.inputs.items()
-    )
+    arrays = {name: random_array(rng, by_name(i.data_type), shapes[name]) for name, i in spec.inputs.items()}
+    return tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays.values())
+
+
+def _answer(torch: Any, module: Any, arguments: tuple[Any, ...], spec: ModelSpec, where: str) -> Any:
+    """The module's own answer to the examples, before torch's tracing wraps its errors in its own."""
+    try:
+        with quiet(), torch.no_grad():
+            answer = module(*arguments)
+    except Exception as exc:
+        shapes = ", ".join(f"{n} {list(a.shape)}" for n, a in zip(spec.inputs, arguments, strict=True))
+        raise ExportError(
+            f"{where}: {type(module).__name__} itself fails on {shapes}: {type(exc).__name__}: {one_line(exc)}"
+        ) from exc
+    for value in _flat(answer):
+        if not isinstance(value, torch.Tensor):
+            raise ExportError(
+                f"{where}: {type(module).__name__} answers with {type(value).__name__}; tensors are needed, alone or "
+                "in a tuple, list or dictionary"
+            )
+    return answer
+
+
+def _dynamic_shapes(torch: Any, module: Any, spec: ModelSpec) -> tuple[Any, ...]:
+    """Torch's description of dynamic axes, in the shape of `forward`'s parameters: ``*args`` take a tuple."""
+    dims = {name: torch.export.Dim(name) for name in axis_names(spec.inputs)}
+    dynamic = [{axis: dims[d] for axis, d in enumerate(s.shape) if isinstance(d, str)} for s in spec.inputs.values()]
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(dynamic)
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*dynamic[:named], tuple(dynamic[named:]))
 
 
 def _root_cause(exc: BaseException) -> str:
     while exc.__cause__ is not None:
         exc = exc.__cause__
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return f"{type(exc).__name__}: {' '.join(lines)[:600]}"
+    return f"{type(exc).__name__}: {one_line(exc)}"
 
 
-def _predict(torch: Any, module: Any, names: list[str]) -> Predict:
+def _check_axes(model: onnx.ModelProto, spec: ModelSpec, where: str) -> None:
+    """Refuse an axis that torch fixed: its exporter does so silently where the module computes with the size."""
+    dims = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
+    for name, input_ in spec.inputs.items():
+        for axis, dim in enumerate(input_.shape):
+            if isinstance(dim, str) and name in dims and dims[name][axis].HasField("dim_value"):
+                size = dims[name][axis].dim_value
+                raise ExportError(
+                    f"{where}: torch fixed the axis '{dim}' of input '{name}' at {size}, the size of its example: "
+                    f"`forward` computes with it as a number (view({size}, …), zeros({size}, …), int(x.shape[{axis}]), "
+                    f"a loop over it); take sizes from x.shape, or write {size} in `inputs:`"
+                )
+
+
+def _drop_places(model: onnx.ModelProto) -> None:
+    """Remove what torch notes of its own course: it holds absolute paths, and equal models should be equal files."""
+    graph = model.graph
+    for thing in (model, graph, *graph.input, *graph.output, *graph.value_info, *graph.initializer, *graph.node):
+        del thing.metadata_props[:]
+    for node in graph.node:
+        node.ClearField("doc_string")
+
+
+def _output_names(answer: Any, model: onnx.ModelProto) -> list[str]:
+    """The dictionary's keys where the answer is one of tensors, else the exporter's names."""
+    if isinstance(answer, Mapping) and len(answer) == len(model.graph.output):
+        return [str(key) for key in answer]
+    return [output.name for output in model.graph.output]
+
+
+def _predict(torch: Any, module: Any, names: Sequence[str]) -> Predict:
     def predict(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        with torch.no_grad():
+        with quiet(), torch.no_grad():
             answer = module(*(torch.from_numpy(np.ascontiguousarray(array)) for array in inputs.values()))
         return {name: tensor.numpy() for name, tensor in zip(names, _flat(answer), strict=True)}
 
     return predict
 
 
-def _flat(answer: Any) -> list[Any]:
-    if isinstance(answer, Mapping):
-        return [tensor for value in answer.values() for tensor in _flat(value)]
-    if isinstance(answer, tuple | list):
-        return [tensor for value in answer for tensor in _flat(value)]
-    return [answer]
+def _flat(answer: Any) -> Iterator[Any]:
+    """The tensors of an answer in the order in which torch exports them; a None is none."""
+    if isinstance(answer, Mapping | tuple | list):
+        for value in answer.values() if isinstance(answer, Mapping) else answer:
+            yield from _flat(value)
+    elif answer is not None:
+        yield answer

@@ -57,36 +57,33 @@ def find_trial(session: Session, specs: Sequence[TensorSpec], known: Mapping[str
     Raises:
         ExportError: none of them works; with ONNX Runtime's reason for the first.
     """
-    reasons: list[str] = []
-    runs: Trial | None = None
+    reason, runs = "", None
     for trial in _candidates(specs, known):
+        if runs is not None and trial.axis_size != runs.axis_size:
+            break
         try:
             outputs = session.run(trial.inputs(specs, batch, seed=2))
         except ExportError as exc:
-            reasons.append(str(exc))
-            if runs is not None:
-                break  # the same sizes and ranges ran before: only the sign is new
+            reason = reason or str(exc)
             continue
         if all(np.isfinite(array).all() for array in outputs.values() if array.dtype.kind == "f"):
             return trial
-        if runs is not None:
-            break
-        runs = trial
+        runs = runs or trial
     if runs is None:
-        raise ExportError(reasons[0])
+        raise ExportError(reason)
     return runs
 
 
 def _candidates(specs: Sequence[TensorSpec], known: Mapping[str, list[int]]) -> Iterator[Trial]:
     integers = [spec.name for spec in specs if spec.dtype.numpy[:3] in ("int", "uin")]
-    sizes = _AXIS_SIZES if any("" == dim or isinstance(dim, str) for spec in specs for dim in spec.shape) else _AXIS_SIZES[:1]
-    seen: list[dict[str, list[int]]] = []
+    dynamic = any(isinstance(dim, str) for spec in specs for dim in spec.shape[1:])
+    signs = (False, True) if any(spec.dtype.is_float for spec in specs) else (False,)
+    choices: list[dict[str, list[int]]] = []
     for fallback in _FALLBACKS:
         ranges = {name: known.get(name) or _unknown(name, fallback) for name in integers}
-        seen += [ranges] if ranges not in seen else []
-    for size, ranges in product(sizes, seen):
-        yield Trial(ranges, size)
-        yield Trial(ranges, size, positive=True)
+        choices += [] if ranges in choices else [ranges]
+    for size, ranges, positive in product(_AXIS_SIZES if dynamic else _AXIS_SIZES[:1], choices, signs):
+        yield Trial(ranges, size, positive)
 
 
 def _unknown(name: str, fallback: list[int]) -> list[int]:

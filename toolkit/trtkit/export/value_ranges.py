@@ -14,8 +14,8 @@ from trtkit.export.onnx_file import inner_graphs
 DEFAULT_RANGE = (0, 2)
 # operators that pass the values of some inputs on unchanged, so that an id stays an id behind them
 _PASS_FIRST = {
-    "Cast", "CastLike", "Clip", "Dropout", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice", "Split",
-    "Squeeze", "Tile", "Transpose", "Unsqueeze",
+    "Cast", "CastLike", "Clip", "Dropout", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice",
+    "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
 }  # fmt: skip
 _PASS_ALL = {"Concat", "Max", "Min", "Where"}
 # (input that is indexed, input that indexes it) by operator; the axis is an attribute of the node
@@ -64,9 +64,7 @@ def _handed_in(node: onnx.NodeProto, body: onnx.GraphProto, origins: Mapping[str
     return {inside.name: origins.get(name, set()) for inside, name in zip(body.input, node.input, strict=False)}
 
 
-def _limits(
-    node: onnx.NodeProto, shapes: Mapping[str, Shape], scalars: Mapping[str, int]
-) -> Iterator[tuple[str, int]]:
+def _limits(node: onnx.NodeProto, shapes: Mapping[str, Shape], scalars: Mapping[str, int]) -> Iterator[tuple[str, int]]:
     """(name of the indexing value, size of what it indexes) for each index of a node."""
     inputs = dict(enumerate(node.input))
     if node.op_type in _INDEXED_BY_AXIS:

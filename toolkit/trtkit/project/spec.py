@@ -145,4 +145,5 @@ class ProjectSpec(_Strict):
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of ``trtkit.yaml``, for editors."""
     schema = ProjectSpec.model_json_schema()
+    schema["properties"]["models"]["additionalProperties"] = False  # names that do not match the pattern
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "trtkit.yaml"}

@@ -175,6 +175,9 @@ def start_server(
         stack.callback(server.stop)
         try:
             _wait_ready(server, ready_timeout_s)
+        except (ServerUnavailableError, KeyboardInterrupt):
+            server.kill()  # it is loading a model: draining would wait for that
+            raise
         except ServerStartError:
             taken = "Address already in use" in server.log.read_text(errors="replace")
             if ports or not taken or attempt == _PORT_TRIES - 1:
@@ -201,7 +204,8 @@ def _check_free(ports: Ports, address: str) -> None:
                 probe.bind((address, port))
             except OSError as exc:
                 raise ServerUnavailableError(
-                    f"port {port} ({name}) of {address} cannot be used: {exc.strerror}; choose another with --{name}-port"
+                    f"port {port} ({name}) of {address} cannot be used: {exc.strerror}; "
+                    f"choose another with --{name}-port"
                 ) from exc
 
 
