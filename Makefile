@@ -20,12 +20,12 @@ bench: .venv/.test
 	set -e; for file in benchmarks/*.py; do echo "== $$file"; $(PY) $$file; done
 
 .venv/.demo: pyproject.toml .ci/setup
-	PYTHON=$(PYTHON) sh .ci/setup cpu,server,sklearn
-	touch $@
+	@PYTHON=$(PYTHON) sh .ci/setup cpu,server,sklearn
+	@touch $@
 
 .venv/.test: pyproject.toml .ci/setup
-	PYTHON=$(PYTHON) sh .ci/setup cpu,server,sklearn,torch,rtx,dev
-	touch $@ .venv/.demo
+	@PYTHON=$(PYTHON) sh .ci/setup cpu,server,sklearn,torch,rtx,dev
+	@touch $@ .venv/.demo
 
 clean:
 	rm -rf .venv .trtkit demo

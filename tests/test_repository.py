@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ECHO_CONFIG, ECHO_MODEL
 
+from conftest import ECHO_CONFIG, ECHO_MODEL
 from trtkit import repository as repository_module
 from trtkit.errors import RepositoryError
 from trtkit.repository import (
@@ -87,8 +87,7 @@ class Place:
 
     def leftovers(self) -> list[Path]:
         """What staging left anywhere."""
-        folders = (self.state, self.repository.parent, self.repository)
-        return [path for folder in folders for path in folder.rglob("*staging-*")]
+        return sorted({path for top in (self.state, self.repository.parent) for path in top.rglob("*staging-*")})
 
 
 @pytest.fixture(params=["exchange", "piece by piece"])
@@ -107,7 +106,8 @@ def test_the_first_version_of_a_new_model(place: Place) -> None:
         "config 1", {"model.onnx": "weights", "data/more": "x"}, {"warmup/x": "w"}, record={"precision": "fp32"}
     )
     assert place.names() == [
-        "m", "m/1", "m/1/data", "m/1/data/more", "m/1/model.onnx", "m/1/trtkit.json", "m/config.pbtxt", "m/warmup", "m/warmup/x",
+        "m", "m/1", "m/1/data", "m/1/data/more", "m/1/model.onnx", "m/1/trtkit.json", "m/config.pbtxt",
+        "m/warmup", "m/warmup/x",
     ]  # fmt: skip
     assert published == latest(place.repository, "m")
     assert (published.model, published.version, published.path) == ("m", 1, place.repository / "m" / "1")
@@ -210,7 +210,7 @@ def test_the_next_number_is_one_above_the_highest(place: Place) -> None:
 
 
 def test_only_whole_numbers_without_a_leading_zero_are_versions(place: Place) -> None:
-    for name in ("1", "2", "10", "03", "007", "-4", "5x", "x", "1.5", "٣", "warmup"):  # noqa: RUF001 - an Arabic 3
+    for name in ("1", "2", "10", "03", "007", "-4", "5x", "x", "1.5", "٣", "warmup"):
         (place.repository / "m" / name).mkdir(parents=True)
     (place.repository / "m" / "12").write_text("a file")
     assert [version.version for version in versions(place.repository, "m")] == [1, 2, 10]
@@ -405,7 +405,8 @@ def test_publications_at_the_same_time_lose_no_version(place: Place) -> None:
 def elsewhere(tmp_path: Path) -> Iterator[Path]:
     """A folder on another file system than `tmp_path`."""
     folder = Path(tempfile.mkdtemp(prefix="trtkit-test-", dir="/dev/shm"))
-    assert folder.stat().st_dev != tmp_path.stat().st_dev, "this test needs /tmp and /dev/shm on two file systems"
+    if folder.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip(f"{tmp_path} and /dev/shm are one file system here")
     yield folder
     shutil.rmtree(folder)
 
@@ -455,7 +456,8 @@ def killed_publication(repository: Path, state: Path) -> None:
         from pathlib import Path
         from trtkit import repository
         repository._swap = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-        repository.publish(Path(sys.argv[1]), "m", "c", state=Path(sys.argv[2]), version_files={}, model_files={}, record={})
+        place = {"repository": Path(sys.argv[1]), "state": Path(sys.argv[2])}
+        repository.publish(**place, model="m", config="c", version_files={}, model_files={}, record={})
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(repository), str(state)], check=False)
     assert done.returncode == -9

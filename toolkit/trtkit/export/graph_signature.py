@@ -39,6 +39,10 @@ def tensor_specs(values: Iterable[onnx.ValueInfoProto], side: str, where: str) -
         if not value.type.tensor_type.HasField("shape"):
             raise ExportError(f"{what} has no rank; export it with one (dynamic axes are fine)")
         shape = tuple(_dim(dim) for dim in value.type.tensor_type.shape.dim)
+        if not all(
+            isinstance(name, str | int) for name in (value.name, *shape)
+        ):  # protobuf hands such text out as bytes
+            raise ExportError(f"{what} or one of its axes has a name that is not UTF-8; export it with another")
         if 0 in shape:
             raise ExportError(f"{what} has the shape {list(shape)}, which holds nothing; export it with dynamic axes")
         yield TensorSpec(value.name, dtype, shape)

@@ -11,7 +11,7 @@ _LONGEST = 600
 _NOISE = re.compile(
     r"\S+\.(?:h|cc|cpp):\d+:? .*?Assertion `.*?` failed: "
     r"|/onnxruntime_src/\S+:\d+ .*? was false\. ?|/onnxruntime_src/\S+:\d+ \w+ (?=\S+ \S)"
-    r"|Load model from .*? failed: ?|\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned while |\x1b\[\d+m"
+    r"|Load model from .*? failed: ?|\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned while "
 )
 _ADVICE = re.compile(
     r" (?:For more (?:information|debugging)|For extended logs|The error above occurred|Caused by:|==> Context:).*"
