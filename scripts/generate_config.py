@@ -15,7 +15,5 @@ arguments = parser.parse_args()
 project = find_project()
 with tempfile.TemporaryDirectory() as folder:
     exported = export_model(project, arguments.model, Path(folder))
-config = model_config(
-    project, arguments.model, exported.signature, exported.max_batch_size, exported.facts["warmup"]
-)
+config = model_config(project, arguments.model, exported.signature, exported.max_batch_size, exported.facts["warmup"])
 print(to_text(config), end="")

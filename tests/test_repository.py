@@ -158,6 +158,7 @@ def test_what_is_not_ours_survives(place: Place) -> None:
     (folder / "labels.txt").chmod(0o640)
     (folder / "docs" / "deep").mkdir(parents=True)
     (folder / "docs" / "deep" / "notes.md").write_text("notes")
+    (folder / "docs").chmod(0o750)
     (folder / "warmup" / "mine.bin").write_text("mine")
     (folder / "link").symlink_to("./labels.txt")
     (folder / "dangling").symlink_to("/nowhere/at/all")
@@ -175,6 +176,7 @@ def test_what_is_not_ours_survives(place: Place) -> None:
     new = {"m/config.pbtxt", "m/warmup/input_0.bin", "m/2", "m/2/model.onnx", "m/2/trtkit.json"}
     assert set(after) - set(kept) == new
     assert (folder / "labels.txt").stat().st_mode & 0o777 == 0o640
+    assert (folder / "docs").stat().st_mode & 0o777 == 0o750
     assert (folder / "warmup" / "input_0.bin").read_text() == "w2"
 
 
@@ -421,8 +423,8 @@ def test_a_repository_on_another_file_system_is_staged_beside_it(elsewhere: Path
     assert [path.name for path in elsewhere.iterdir()] == ["repository"]
 
 
-def staging_parent(repository: Path, model: str, state: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: Path) -> Path:
-    """Where a model is staged when neither the state nor the folder above is on the repository's file system."""
+def staging_parent(repository: Path, model: str, state: Path, monkeypatch: pytest.MonkeyPatch, *, above: bool) -> Path:
+    """Where a model is staged; `above`: whether the folder above the repository may be written to."""
     parents: list[Path] = []
     real = tempfile.mkdtemp
 
@@ -432,21 +434,30 @@ def staging_parent(repository: Path, model: str, state: Path, monkeypatch: pytes
 
     with monkeypatch.context() as patched:
         patched.setattr(repository_module.tempfile, "mkdtemp", noting)
-        patched.setattr(repository_module.os, "access", lambda *_: False)  # as if the folder above were not ours
+        patched.setattr(repository_module.os, "access", lambda *_: above)
         Place(repository, state, state.parent / "sources").publish("config", {"model.onnx": "x"}, model=model)
     return parents[0]
 
 
-def test_a_repository_that_is_a_file_system_is_staged_inside_another_model(
+def test_staging_is_never_where_the_server_looks_for_models(
+    elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = tmp_path / "repository", elsewhere / "repository"
+    assert staging_parent(near, "a", tmp_path / "state", monkeypatch, above=True) == tmp_path / "state"
+    assert staging_parent(far, "a", tmp_path / "state", monkeypatch, above=True) == elsewhere
+    # a repository that is a file system of its own
+    models_around = [staging_parent(far, m, tmp_path / "state", monkeypatch, above=False) for m in ("b", "a", "c")]
+    assert models_around == [far / "a", far / "b", far / "a"]
+    assert models(far) == ["a", "b", "c"]
+    assert [version.version for version in versions(far, "a")] == [1, 2]
+
+
+def test_the_first_model_of_a_repository_that_is_a_file_system_is_staged_in_it(
     elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = elsewhere / "repository"
-    places = [
-        staging_parent(repository, model, tmp_path / "state", monkeypatch, elsewhere) for model in ("a", "b", "a")
-    ]
-    assert places == [repository, repository / "a", repository / "b"]
-    assert models(repository) == ["a", "b"]
-    assert [version.version for version in versions(repository, "a")] == [1, 2]
+    assert staging_parent(repository, "a", tmp_path / "state", monkeypatch, above=False) == repository
+    assert [path.name for path in repository.iterdir()] == ["a"]
 
 
 def killed_publication(repository: Path, state: Path) -> None:

@@ -391,7 +391,17 @@ class _Builder:
             "reference": run.artifact if run else "",  # the FP32 graph that the served one is validated against
         }
         if run:
-            kept = ("signature", "max_batch_size", "batch", "ranges", "opset", "ir_version", "changes", "parity")
+            kept = (
+                "signature",
+                "max_batch_size",
+                "batch",
+                "ranges",
+                "axis_size",
+                "opset",
+                "ir_version",
+                "changes",
+                "parity",
+            )
             made |= {"source": spec.source.model_dump(exclude_none=True) if spec.source else {}}
             made |= {
                 "made_from": {"inputs": run.inputs, "files": run.files},
@@ -463,6 +473,7 @@ def run_worker(project: Project, name: str) -> float:
 
 
 def _death(name: str, code: int, log: Path) -> str:
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    names = {number.value: number.name for number in signal.Signals}  # real-time signals have none
+    how = f"was killed by {names.get(-code, f'signal {-code}')}" if code < 0 else f"ended with exit code {code}"
     end = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
     return f"model '{name}': the export {how}; the end of {log}:\n{end}"

@@ -61,7 +61,7 @@ def model_config(project: Project, name: str, signature: Signature, max_batch_si
 def _tensor(spec: TensorSpec, max_batch_size: int) -> dict[str, Any]:
     dims = list(spec.dims[1:] if max_batch_size else spec.dims)
     tensor: dict[str, Any] = {"name": spec.name, "data_type": spec.dtype.triton, "dims": dims or [1]}
-    if not dims:  # dims need a rank of 1; the reshape takes it away again
+    if not dims and max_batch_size:  # dims need a rank of 1; the reshape takes it away again, per row only
         tensor["reshape"] = {"shape": []}
     return tensor
 
@@ -252,7 +252,7 @@ def check_block(project: Project, name: str) -> None:
 def _with_block(known: dict[str, Any], project: Project, name: str) -> ModelConfig:
     """The message of the known fields with the user's block on top.
 
-    Messages are merged field by field, inputs and outputs by name; other repeated fields are replaced.
+    Inputs and outputs are merged by name; every other field is the user's alone.
     """
     block = project.models[name].config
     path = ("models", name, "config")
@@ -261,8 +261,6 @@ def _with_block(known: dict[str, Any], project: Project, name: str) -> ModelConf
     for field, value in block.items():
         if field in ("input", "output") and field in known:
             merged[field] = _merged_tensors(known[field], value, project, (*path, field))
-        elif isinstance(value, Mapping) and isinstance(known.get(field), Mapping) and field != "version_policy":
-            merged[field] = {**known[field], **value}
         else:
             merged[field] = value
     if "sequence_batching" in block and "dynamic_batching" not in block:
@@ -272,14 +270,17 @@ def _with_block(known: dict[str, Any], project: Project, name: str) -> ModelConf
     try:
         return json_format.ParseDict(merged, ModelConfig())
     except json_format.ParseError as exc:
-        place = next((field for field in block if field in str(exc) or _camel(field) in str(exc)), None)
-        where = project.where(*path, *([place] if place else []))
+        guilty = [field for field, value in block.items() if not _parses({field: value})]
+        where = project.where(*path, *guilty[:1])
         raise ConfigError(f"{where}: {name}: not a valid ModelConfig: {' '.join(str(exc).split())}") from exc
 
 
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(part.capitalize() for part in rest)
+def _parses(block: Block) -> bool:
+    try:
+        json_format.ParseDict(dict(block), ModelConfig())
+    except json_format.ParseError:
+        return False
+    return True
 
 
 def _merged_tensors(known: Sequence[Block], given: Any, project: Project, path: Path_) -> list[Block]:
@@ -325,19 +326,20 @@ def _check_field(value: Any, field: FieldDescriptor, project: Project, path: Pat
 
 def _check_value(value: Any, field: FieldDescriptor, project: Project, path: Path_) -> None:
     """One value; YAML's types are not guessed, because the build reads some of these fields too (`"8"` is not 8)."""
+    name = next(part for part in reversed(path) if isinstance(part, str))
     if field.message_type is not None:
         _check_fields(value, field.message_type, project, path)
     elif field.enum_type is not None:
         names = field.enum_type.values_by_name
-        if value not in names:
+        if not isinstance(value, str) or value not in names:
             raise ConfigError(
-                f"{project.where(*path)}: '{field.name}': {_shown(value)} is no {field.enum_type.name}; "
+                f"{project.where(*path)}: '{name}': {_shown(value)} is no {field.enum_type.name}; "
                 f"{nearest(str(value), names)}"
             )
     elif type(value) not in _PYTHON_TYPES[field.cpp_type]:
         wanted = _PYTHON_TYPES[field.cpp_type][0]
         hint = f'; write "{value}"' if wanted is str and isinstance(value, int | float) else ""
-        raise ConfigError(f"{project.where(*path)}: '{field.name}' takes {_WORDS[wanted]}, got {_shown(value)}{hint}")
+        raise ConfigError(f"{project.where(*path)}: '{name}' takes {_WORDS[wanted]}, got {_shown(value)}{hint}")
 
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

@@ -273,7 +273,7 @@ def _write_version(folder: Path, model: str, number: int, files: Mapping[str, Pa
 
 def _swap(staged: Path, target: Path) -> None:
     """Put the staged folder in the target's place; the old one is where the staged one was."""
-    if not target.exists() and not target.is_symlink():
+    if not target.exists():
         staged.rename(target)
     elif not target.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))

@@ -225,6 +225,19 @@ def random_inputs(
     return made
 
 
+def recorded_inputs(record: Mapping[str, Any], inputs: Sequence[TensorSpec], batch: int, seed: int) -> dict[str, Array]:
+    """Random values as a published version's record says the model takes them.
+
+    Args:
+        record: with ``ranges`` and ``axis_size`` of the export, or empty.
+        inputs: full shapes; axis 0 is the batch where it is dynamic.
+        batch: the size of a dynamic axis 0.
+        seed: equal seeds give equal values.
+    """
+    size = int(record.get("axis_size", 8))
+    return random_inputs(inputs, batch, seed=seed, ranges=record.get("ranges"), default_size=size)
+
+
 def _size(dim: int | str, axis: int, batch: int, sizes: Mapping[str, int], default: int) -> int:
     if isinstance(dim, int):
         return dim

@@ -71,14 +71,14 @@ def command(model: str, url: str | None, repository: Path | None, protocol: str,
 def _inputs(client: Client, model: str, folder: Path, given: dict[str, Any]) -> dict[str, Any]:
     from trtkit.inference import read_inputs
     from trtkit.repository import latest
-    from trtkit.samples import random_inputs
+    from trtkit.samples import recorded_inputs
 
     signature = client.signature(model)
     batching = client.config(model).max_batch_size > 0
     if given["use_random"] or not (given["files"] or given["given"] or given["data"]):
         published = latest(folder, model)
-        ranges = published.record.get("ranges", {}) if published else {}
-        return random_inputs(signature.inputs, given["batch"], seed=given["seed"], ranges=ranges)
+        record = published.record if published else {}
+        return recorded_inputs(record, signature.inputs, given["batch"], given["seed"])
     return read_inputs(signature, batching, given["data"], given["given"], given["files"])
 
 

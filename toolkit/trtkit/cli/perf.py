@@ -45,7 +45,8 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
         trtkit perf encoder --url 10.0.0.5:8000 --shape ids:128 --shape mask:128
 
     The requests hold, in this order: the samples of --input; the model's `evaluate:` samples of the project
-    file (unless --shape is given); random values: normal floats, integers 0 or 1, 16 ASCII letters.""",
+    file (unless --shape is given); random values: normal floats, integers 0 or 1, 16 ASCII letters. Dynamic
+    axes have the size that --shape gives, or that trtkit build found to work.""",
 )
 @click.argument("model")
 @click.option(
@@ -99,6 +100,7 @@ def command(model: str, project_path: Path | None, url: str | None, repository: 
     from trtkit.samples import read_npz
 
     levels = parse_levels(given["concurrency"])
+    given["repository"] = repository
     given["shapes"] = dict(map(parse_shape, given["shapes"]))
     given["arrays"] = read_npz(given["input_file"], "--input")[0] if given["input_file"] else None
     project = optional_project(project_path)
@@ -155,7 +157,23 @@ def _requests(
         samples = evaluation_samples(project, model, list(input_specs(description.metadata).values()))
         if samples:
             return batches(samples.inputs, *description, batch_size)[:_POOL], samples.origin
-    return random_inputs(*description, given["shapes"], batch_size), "random values"
+    shapes = {**_recorded_shapes(model, project, given["repository"]), **given["shapes"]}
+    return random_inputs(*description, shapes, batch_size), "random values"
+
+
+def _recorded_shapes(model: str, project: Project | None, repository: Path | None) -> dict[str, list[int]]:
+    """Sizes for inputs with dynamic axes, as the published version's record found them to work; without the batch."""
+    from trtkit.repository import latest
+    from trtkit.signature import Signature
+
+    published = latest(repository_of(project, repository), model)
+    if published is None or "axis_size" not in published.record:
+        return {}
+    record = published.record
+    first = 1 if record["max_batch_size"] else 0
+    inputs = Signature.from_json(record["signature"]).inputs
+    sizes = {spec.name: [record["axis_size"] if dim == -1 else dim for dim in spec.dims[first:]] for spec in inputs}
+    return {spec.name: sizes[spec.name] for spec in inputs if -1 in spec.dims[first:]}
 
 
 def _say(level: int, window: Window) -> None:

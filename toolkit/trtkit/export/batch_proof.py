@@ -47,6 +47,19 @@ class BatchProblem:
     output: str = ""
 
 
+@dataclass(frozen=True)
+class BatchProof:
+    """That batches are their rows one by one.
+
+    Attributes:
+        sizes: of the batches that were run.
+        alike: whether all rows gave the same outputs, so that a mixing of them could not have been seen.
+    """
+
+    sizes: list[int]
+    alike: bool
+
+
 def fixed_batch_axes(specs: Iterable[TensorSpec]) -> list[TensorSpec]:
     """Those of the tensors whose first axis is not dynamic."""
     return [spec for spec in specs if not spec.shape or isinstance(spec.shape[0], int)]
@@ -61,7 +74,7 @@ def provable_size(signature: Signature, wanted: int, axis_size: int) -> int:
     return min(wanted, max(2, _PROOF_BYTES // max(row, 1)))
 
 
-def prove_batch(session: Session, rows: Mapping[str, Array], coarse: bool) -> list[int] | BatchProblem:
+def prove_batch(session: Session, rows: Mapping[str, Array], coarse: bool) -> BatchProof | BatchProblem:
     """Run batches of 1, 2 and all rows and compare every checked row with itself alone.
 
     Args:
@@ -70,7 +83,7 @@ def prove_batch(session: Session, rows: Mapping[str, Array], coarse: bool) -> li
         coarse: whether the graph rounds (`rounds_values`).
 
     Returns:
-        The batch sizes that were proven, or what is wrong with the first that was not.
+        The proof, or what is wrong with the first batch that is not its rows.
     """
     largest = len(next(iter(rows.values())))
     alone: dict[int, dict[str, Array]] = {}
@@ -81,7 +94,12 @@ def prove_batch(session: Session, rows: Mapping[str, Array], coarse: bool) -> li
             return BatchProblem(1, str(exc))
     sizes = sorted({1, min(2, largest), largest})
     problems = (_problem(session, rows, size, alone, coarse) for size in sizes)
-    return next((problem for problem in problems if problem), sizes)
+    return next((problem for problem in problems if problem), BatchProof(sizes, _alike(list(alone.values()))))
+
+
+def _alike(answers: list[dict[str, Array]]) -> bool:
+    first, *others = answers
+    return bool(others) and all(same_values(first[name], o[name], coarse=False) for o in others for name in first)
 
 
 def rows_of(rows: Mapping[str, Array], start: int, stop: int) -> dict[str, Array]:

@@ -54,8 +54,9 @@ class Batching:
     Attributes:
         max_batch_size: 0 for a model that takes each request as it is.
         trial: how to make random inputs for it.
-        facts: the evidence: ``batching``, and ``proven`` sizes or the reason ``why`` not; ``not_run`` when
-            no random inputs were found that it takes.
+        facts: the evidence: ``batching``, and the ``proven`` sizes on ``data``, or the reason ``why`` not;
+            ``weak`` when the rows' values prove nothing; ``not_run`` when no random inputs were found that a
+            model without batching takes.
     """
 
     max_batch_size: int
@@ -126,7 +127,10 @@ def _batched(graph: Graph, samples: Samples | None, fixed: list[TensorSpec], wan
             raise ExportError(f"{graph.where}: the model cannot take {samples.origin}: {result.reason}")
         raise _not_dynamic(graph, result, _pair(graph, rows, trial))
     data = samples.origin if samples and real else "random data"
-    return Batching(wanted, trial, {"batching": True, "proven": result, "data": data})
+    facts: dict[str, Any] = {"batching": True, "proven": result.sizes, "data": data}
+    if result.alike:
+        facts["weak"] = "all rows gave the same outputs, so that only their shapes could be proven"
+    return Batching(wanted, trial, facts)
 
 
 def _resized(samples: Samples, count: int) -> dict[str, Array]:

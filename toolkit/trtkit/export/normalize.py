@@ -50,8 +50,7 @@ def normalize(model: onnx.ModelProto, folder: Path, where: str) -> Normalized:
     Raises:
         ExportError: the checker refuses it, or its opset is too new and cannot be converted.
     """
-    path = write_onnx(model, folder, where)
-    check(path, where)
+    path = _write_checked(model, folder, where)
     changes: list[str] = []
     if model.functions:
         changes.append(f"{len(model.functions)} local functions inlined")
@@ -68,6 +67,21 @@ def normalize(model: onnx.ModelProto, folder: Path, where: str) -> Normalized:
         model = _raised(model, opset, changes)
     _pin_ir_version(model, changes)  # the converter writes its own
     return Normalized(_inferred(model, where), changes, before)
+
+
+def _write_checked(model: onnx.ModelProto, folder: Path, where: str) -> Path:
+    """The graph as a file that the checker takes; outputs without a rank, which it refuses, may still get one."""
+    for value in model.graph.input:
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
+            raise ExportError(f"{where}: input '{value.name}' has no rank; export it with one (dynamic axes are fine)")
+    unknown = [value for value in model.graph.output if value.name in outputs_without_rank(model)]
+    for value in unknown:
+        value.type.tensor_type.shape.SetInParent()
+    path = write_onnx(model, folder, where)
+    check(path, where)
+    for value in unknown:
+        value.type.tensor_type.ClearField("shape")
+    return path
 
 
 def main_opset(model: onnx.ModelProto) -> int:
@@ -121,7 +135,8 @@ def _raised(model: onnx.ModelProto, opset: int, changes: list[str]) -> onnx.Mode
     """The graph in a newer opset, or as it is where onnx cannot convert it: ONNX Runtime may still take it."""
     try:
         converted = version_converter.convert_version(model, OPSET_EXPORT)
-    except Exception:  # see _lowered
+    except Exception as exc:  # see _lowered
+        changes.append(f"opset {opset} kept, as onnx cannot convert it to {OPSET_EXPORT}: {one_line(exc)}")
         return model
     changes.append(f"opset {opset} converted to {OPSET_EXPORT}")
     return converted
@@ -136,7 +151,8 @@ def _inferred(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
 
 def outputs_without_rank(model: onnx.ModelProto) -> list[str]:
     """The names of the graph's outputs that are tensors of unknown rank."""
-    return [value.name for value in model.graph.output if not value.type.tensor_type.HasField("shape")]
+    tensors = [value for value in model.graph.output if value.type.HasField("tensor_type")]
+    return [value.name for value in tensors if not value.type.tensor_type.HasField("shape")]
 
 
 def correct_outputs(model: onnx.ModelProto, observed: Mapping[str, Sequence[int]]) -> list[str]:
@@ -167,6 +183,27 @@ def correct_outputs(model: onnx.ModelProto, observed: Mapping[str, Sequence[int]
         elif wrong or len(said) != len(sizes):
             changes.append(f"output '{value.name}' said {[size or '?' for size in said]} and has the shape {sizes}")
     return changes
+
+
+def adopt_sizes(model: onnx.ModelProto, inferred: Mapping[str, Sequence[int | None]]) -> bool:
+    """Fix the output axes that ONNX Runtime finds to be fixed: its backend refuses a config that says otherwise.
+
+    Args:
+        model: changed in place.
+        inferred: the sizes of each output's axes, None for a dynamic one.
+
+    Returns:
+        Whether there were any.
+    """
+    changed = False
+    for value in model.graph.output:
+        dims = value.type.tensor_type.shape.dim
+        sizes = inferred.get(value.name, ())
+        for dim, size in zip(dims, sizes if len(sizes) == len(dims) else (), strict=False):
+            if size is not None and size > 0 and not dim.HasField("dim_value"):
+                dim.dim_value = size
+                changed = True
+    return changed
 
 
 def name_batch_axis(model: onnx.ModelProto) -> None:

@@ -45,9 +45,20 @@ class Session:
         self.output_names: list[str] = [output.name for output in self._session.get_outputs()]
 
     @property
+    def input_ranks(self) -> dict[str, int]:
+        """The number of axes of each input, the batch included."""
+        return {tensor.name: len(tensor.shape) for tensor in self._session.get_inputs()}
+
+    @property
     def output_types(self) -> dict[str, str]:
         """ONNX Runtime's own name of each output's type, e.g. ``tensor(float)``."""
         return {output.name: output.type for output in self._session.get_outputs()}
+
+    @property
+    def output_sizes(self) -> dict[str, list[int | None]]:
+        """The sizes of each output's axes as ONNX Runtime infers them; None for a dynamic one."""
+        tensors = self._session.get_outputs()
+        return {t.name: [dim if isinstance(dim, int) else None for dim in t.shape] for t in tensors}
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Outputs by name for full input arrays (batch included); BYTES as arrays of bytes on both sides.

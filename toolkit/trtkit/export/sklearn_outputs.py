@@ -101,7 +101,7 @@ def predictions(estimator: Any, graph: onnx.GraphProto) -> Predict:
         with quiet():
             for method, _ in zip(methods, names, strict=False):
                 answers += _arrays(
-                    getattr(estimator, method)(rows), method == _SCORES[1] and hasattr(estimator, "classes_")
+                    getattr(estimator, method)(rows), method == "decision_function" and hasattr(estimator, "classes_")
                 )
         return dict(zip(names, answers, strict=False))
 

@@ -17,6 +17,7 @@ from trtkit.export.batching import Batching, Graph, find_batching
 from trtkit.export.graph_signature import signature_of, tensor_dtype, tensor_specs
 from trtkit.export.key import TOOLS, wanted_batch
 from trtkit.export.normalize import (
+    adopt_sizes,
     Normalized,
     check,
     correct_outputs,
@@ -127,7 +128,10 @@ def _graph(normalized: Normalized, name: str, folder: Path, where: str) -> Graph
     model.graph.name = name  # converters put random names here, and equal models should have equal hashes
     for value in model.graph.output:
         tensor_dtype(value, f"{where}: output '{value.name}'")
-    session = _write(model, folder, where)
+    kept = next(
+        (f" ({change})" for change in normalized.changes if change.startswith("opset") and "kept" in change), ""
+    )
+    session = _load(write_onnx(model, folder, where), where, kept)
     known = index_ranges(model)
     outputs, reason = _observed(model, session, known, where)
     normalized.changes.extend(correct_outputs(model, outputs) if outputs else ())
@@ -138,12 +142,11 @@ def _graph(normalized: Normalized, name: str, folder: Path, where: str) -> Graph
     return Graph(model, session, signature_of(model, where), known, folder, where)
 
 
-def _write(model: onnx.ModelProto, folder: Path, where: str) -> Session:
-    """Write and check a graph, and load it."""
-    path = write_onnx(model, folder, where)
-    check(path, where)
-    with _where(where):
+def _load(path: Path, where: str, note: str = "") -> Session:
+    try:
         return Session(path, threads=max(1, (os.cpu_count() or 2) // 2))
+    except ExportError as exc:
+        raise ExportError(f"{where}: {exc}{note}") from exc
 
 
 def _observed(
@@ -168,13 +171,17 @@ def _final_graph(graph: Graph, batching: Batching, normalized: Normalized, rows:
         normalized.changes.extend(correct_outputs(graph.model, {name: a.shape for name, a in outputs.items()}))
     if batching.max_batch_size:
         name_batch_axis(graph.model)
-    session = _write(graph.model, graph.folder, graph.where)
+    path = write_onnx(graph.model, graph.folder, graph.where)
+    session = _load(path, graph.where)
+    if adopt_sizes(graph.model, session.output_sizes):
+        session = _load(write_onnx(graph.model, graph.folder, graph.where), graph.where)
+    check(path, graph.where)
     return replace(graph, session=session, signature=signature_of(graph.model, graph.where))
 
 
 def _with_reference(loaded: Loaded, normalized: Normalized) -> Loaded:
     """The source; an ONNX one whose operators were converted is compared with what it was before."""
-    if loaded.kind != "onnx" or not any(change.startswith("opset") for change in normalized.changes):
+    if loaded.kind != "onnx" or not any(" converted to " in c for c in normalized.changes):
         return loaded
     if normalized.before is None:
         return replace(loaded, why_no_predict="ONNX Runtime does not take the graph as it was before its conversion")

@@ -52,6 +52,7 @@ def convert_module(module: Any, spec: ModelSpec, where: str) -> tuple[onnx.Model
         except Exception as exc:  # torch's exporter wraps anything, from user code to its own verifier
             raise ExportError(f"{where}: torch cannot export {type(module).__name__}: {_root_cause(exc)}") from exc
     model = program.model_proto
+    _drop_self_copies(model.graph)
     _check_axes(model, spec, where)
     _drop_places(model)
     names = spec.outputs or _output_names(answer, model)
@@ -130,6 +131,13 @@ def _check_axes(model: onnx.ModelProto, spec: ModelSpec, where: str) -> None:
                 )
 
 
+def _drop_self_copies(graph: onnx.GraphProto) -> None:
+    """Remove the Identity that the exporter makes of an output that is an input: from a name to the same name."""
+    kept = [node for node in graph.node if list(node.input) != list(node.output)]
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
 def _drop_places(model: onnx.ModelProto) -> None:
     """Remove what torch notes of its own course: it holds absolute paths, and equal models should be equal files."""
     graph = model.graph
@@ -140,10 +148,12 @@ def _drop_places(model: onnx.ModelProto) -> None:
 
 
 def _output_names(answer: Any, model: onnx.ModelProto) -> list[str]:
-    """The dictionary's keys where the answer is one of tensors, else the exporter's names."""
-    if isinstance(answer, Mapping) and len(answer) == len(model.graph.output):
-        return [str(key) for key in answer]
-    return [output.name for output in model.graph.output]
+    """The dictionary's keys where the answer is one of tensors, else the exporter's names; none is an input's."""
+    names = [output.name for output in model.graph.output]
+    if isinstance(answer, Mapping) and len(answer) == len(names):
+        names = [str(key) for key in answer]
+    inputs = {value.name for value in model.graph.input}
+    return [f"{name}_output" if name in inputs else name for name in names]
 
 
 def _predict(torch: Any, module: Any, names: Sequence[str]) -> Predict:

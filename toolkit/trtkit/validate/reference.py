@@ -17,8 +17,8 @@ from trtkit.errors import DataError
 from trtkit.export.onnx_file import MODEL_FILE
 from trtkit.export.runtime import Session
 from trtkit.numerics import Array
-from trtkit.project import Project
-from trtkit.repository import PublishedVersion, latest
+from trtkit.project import EnsembleStep, Project
+from trtkit.repository import PublishedVersion, versions
 from trtkit.server import Client
 
 Reference = Callable[[Mapping[str, Array]], dict[str, Array]]
@@ -37,8 +37,21 @@ def reference_for(project: Project, model: str, published: PublishedVersion, cli
         DataError: the reference is not in the cache, or not what it was.
     """
     if project.models[model].ensemble is None:
-        return Session(_reference_file(project, published)).run
+        session = Session(_reference_file(project, published))
+        return lambda inputs: session.run(_with_ranks(inputs, session.input_ranks))
     return _ensemble_reference(project, model, client)
+
+
+def _with_ranks(inputs: Mapping[str, Array], ranks: Mapping[str, int]) -> dict[str, Array]:
+    """The inputs with as many axes as the model wants: one value per row is [rows, 1] in Triton's dims."""
+    fitted = dict(inputs)
+    for name, array in inputs.items():
+        rank = ranks.get(name, array.ndim)
+        if array.ndim == rank + 1 and array.shape[-1] == 1:
+            fitted[name] = array.reshape(array.shape[:-1])
+        elif array.ndim == rank - 1:
+            fitted[name] = array.reshape((*array.shape, 1))
+    return fitted
 
 
 def _reference_file(project: Project, published: PublishedVersion) -> Path:
@@ -55,24 +68,42 @@ def _reference_file(project: Project, published: PublishedVersion) -> Path:
 
 def _ensemble_reference(project: Project, model: str, client: Client) -> Reference:
     steps = project.models[model].ensemble or []
-    runs = {step.model: _step_reference(project, step.model, client) for step in steps}
+    runs = [_step_reference(project, step, client) for step in steps]
     outputs = [output.name for output in client.config(model).output]
 
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
         tensors = dict(inputs)
-        left = list(steps)
+        left = list(zip(steps, runs, strict=True))
         while left:
-            step = next(s for s in left if set(s.inputs.values()) <= set(tensors))
-            answers = runs[step.model]({own: tensors[outer] for own, outer in step.inputs.items()})
+            ready = next((pair for pair in left if set(pair[0].inputs.values()) <= set(tensors)), None)
+            if ready is None:
+                missing = sorted(set(left[0][0].inputs.values()) - set(tensors))
+                raise DataError(f"ensemble '{model}': step '{left[0][0].model}' has no tensor '{missing[0]}' to read")
+            step, step_run = ready
+            answers = step_run({own: tensors[outer] for own, outer in step.inputs.items()})
             tensors |= {outer: answers[own] for own, outer in step.outputs.items()}
-            left.remove(step)
+            left.remove(ready)
         return {name: tensors[name] for name in outputs}
 
     return run
 
 
-def _step_reference(project: Project, model: str, client: Client) -> Reference:
-    published = latest(project.repository, model)
-    if model in project.models and published is not None:
-        return reference_for(project, model, published, client)
-    return lambda inputs: client.infer(model, inputs)
+def _step_reference(project: Project, step: EnsembleStep, client: Client) -> Reference:
+    """A step's reference: its graph; a Python model, which is its own reference, answers through the server."""
+    if step.model not in project.models:
+        ranks = {spec.name: len(spec.shape) for spec in client.signature(step.model).inputs}
+        return lambda inputs: client.infer(step.model, _with_ranks(inputs, ranks))
+    return reference_for(project, step.model, _served_version(project, step, client), client)
+
+
+def _served_version(project: Project, step: EnsembleStep, client: Client) -> PublishedVersion:
+    """The published version that the server answers a step with: the pinned one, or its newest."""
+    ready = [int(version) for version in client.ready_models().get(step.model, [])]
+    wanted = step.model_version if step.model_version > 0 else max(ready, default=0)
+    for published in versions(project.repository, step.model):
+        if published.version == wanted:
+            return published
+    raise DataError(
+        f"model '{step.model}': the server at {client.url} serves version {wanted}, which is not in "
+        f"{project.repository}, so that there is no reference for it"
+    )

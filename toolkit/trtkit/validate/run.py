@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from trtkit.errors import DataError, ModelUnavailableError, ServerError
+from trtkit.errors import DataError, ExportError, ModelUnavailableError, ServerError
 from trtkit.numerics import Array, Difference, difference
 from trtkit.project import Project, Tolerance
 from trtkit.repository import PublishedVersion, versions
-from trtkit.samples import Samples, evaluation_samples, random_inputs
+from trtkit.samples import Samples, evaluation_samples, recorded_inputs
 from trtkit.server import Client
 from trtkit.signature import Signature
 from trtkit.validate.metrics import measure_metric
-from trtkit.validate.reference import reference_for
+from trtkit.validate.reference import Reference, reference_for
 from trtkit.validate.tolerance import tolerance_for
 
 _RANDOM_ROWS = 32
@@ -147,7 +147,7 @@ def validate_model(
     samples = _samples(project, model, signature, published, rows)
     batch = clients[0].config(model).max_batch_size
     requests = list(_requests(samples, batch))
-    expected = _joined([reference(request) for request in requests])
+    expected = _expected(model, reference, requests, samples.origin)
     tolerance = override or project.models[model].tolerance
     precision = str(published.record.get("precision", "fp32"))
     outputs: list[OutputResult] = []
@@ -178,8 +178,9 @@ def _samples(
 ) -> Samples:
     samples = evaluation_samples(project, model, signature.inputs)
     if samples is None:
-        ranges = published.record.get("ranges", {})
-        made = random_inputs(signature.inputs, rows or _RANDOM_ROWS, seed=11, ranges=ranges)
+        batching = published.record.get("max_batch_size", 1) > 0
+        count = (rows or _RANDOM_ROWS) if batching else int(published.record.get("axis_size", 1))
+        made = recorded_inputs(published.record, signature.inputs, count, seed=11)
         return Samples(made, None, "random data")
     if rows is None:
         return samples
@@ -198,6 +199,14 @@ def _requests(samples: Samples, max_batch_size: int) -> Iterator[dict[str, Array
         size = sizes[turn % len(sizes)]
         yield samples.rows(start, start + size)
         start, turn = start + size, turn + 1
+
+
+def _expected(model: str, reference: Reference, requests: list[dict[str, Array]], origin: str) -> dict[str, Array]:
+    try:
+        return _joined([reference(request) for request in requests])
+    except ExportError as exc:
+        remedy = "; give the model real ones with `evaluate:`" if origin == "random data" else ""
+        raise DataError(f"model '{model}': the reference cannot take {origin}: {exc}{remedy}") from exc
 
 
 def _served(client: Client, model: str, requests: list[dict[str, Array]], origin: str) -> dict[str, Array]:
