@@ -81,10 +81,15 @@ def project(folder: Path, block: str, **files: str | bytes) -> Project:
 
 
 def export(made: Project) -> Result:
-    """Export `m` into the project's folder ``out``."""
+    """Export `m` into the project's folder ``out``; what is true of every export is asserted here."""
     folder = made.root / "out"
     folder.mkdir(exist_ok=True)
-    return Result(export_model(made, "m", folder), folder)
+    exported = export_model(made, "m", folder)
+    # the onnxruntime backend refuses a config whose dims are not those that ONNX Runtime infers
+    seen = Session(folder / MODEL_FILE).output_sizes
+    assert {s.name: [d if d > 0 else None for d in s.dims] for s in exported.signature.outputs} == seen
+    onnx.checker.check_model(str(folder / MODEL_FILE))
+    return Result(exported, folder)
 
 
 def export_onnx(folder: Path, model: ModelProto | bytes, block: str = "") -> Result:

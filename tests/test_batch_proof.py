@@ -81,6 +81,28 @@ BAKED = {
         graph(X, "float[batch, 8] a, float[batch, 8] b", "a = Neg(x)\n m = ReduceMin<axes=[0]>(a)\n b = Sub(a, m)"),
         "ReduceMin 'm'",
     ),
+    "rows twice over": (graph(X, "float[batch, 8] y", "z = Neg(x)\n y = Concat<axis=0>(z, z)"), "Concat 'y'"),
+    "a batch that becomes channels": (
+        weights(
+            graph(
+                "float[batch, 128] x",
+                "float[a, 8, 4, 4] y",
+                "r = Reshape(x, s)\n k = Conv<kernel_shape=[1, 1]>(r, w)\n y = Relu(k)",
+                "int64[4] s = {1, -1, 4, 4}",
+            ),
+            w=normal(8, 8, 1, 1),
+        ),
+        "Reshape 'r' or Conv 'k'",
+    ),
+    "a constant added behind a transposition that is taken back": (
+        graph(
+            "float[batch, 2, 4] x",
+            "float[batch, 2, 4] y",
+            "a = Transpose<perm=[1, 0, 2]>(x)\n b = Transpose<perm=[1, 0, 2]>(a)\n y = Add(b, c)",
+            "float[3, 1, 1] c = {1, 2, 3}",
+        ),
+        "Add 'y'",
+    ),
     "rows in another order": (
         graph(
             X,
@@ -344,6 +366,11 @@ def test_a_batch_of_eight_is_the_default(tmp_path: Path) -> None:
     assert export_onnx(tmp_path, DYNAMIC["element by element"]).size == batching.DEFAULT_MAX_BATCH_SIZE == 8
 
 
+def test_rows_too_many_are_said_with_the_shape(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"with a batch of 1 output 'y' has the shape \[2, 8\]; the node"):
+        export_onnx(tmp_path, BAKED["rows twice over"][0])
+
+
 def test_a_graph_that_breaks_only_at_the_largest_batch_is_refused(tmp_path: Path) -> None:
     """Up to four rows are copied, the fifth is the first again: batches of 1 and 2 are fine."""
     nodes = "s = Shape<end=1>(x)\n n = Squeeze(s)\n r = Range(zero, n, one)\n i = Mod(r, four)\n y = Gather(x, i)"
@@ -425,9 +452,10 @@ def test_the_proof_stands_on_real_data_where_there_are_some(tmp_path: Path) -> N
 
 
 def test_one_sample_proves_nothing_so_random_rows_are_taken(tmp_path: Path) -> None:
-    mean, node = BAKED["a mean over the batch"]
-    with pytest.raises(ExportError, match=f"is {node}"):
-        with_data(tmp_path, mean, normal(1, 8))
+    """Eight times the same row: each is the largest, alone and together."""
+    largest = graph(X, "float[batch, 8] y", "m = ReduceMax<axes=[0], keepdims=1>(x)\n y = Sub(x, m)")
+    with pytest.raises(ExportError, match="is ReduceMax 'm'"):
+        with_data(tmp_path, largest, normal(1, 8))
 
 
 def test_real_data_that_the_model_cannot_take_are_not_blamed_on_the_batch(tmp_path: Path) -> None:

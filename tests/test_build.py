@@ -619,6 +619,109 @@ def test_an_ensemble_with_a_failed_step_is_skipped(work: Workspace) -> None:
     assert tree(work.repository) == before
 
 
+PAIR = """
+    a: {source: {onnx: a.onnx}CONFIG}
+    b: {source: {onnx: b.onnx}CONFIG}
+    e: {ensemble: [{model: a, inputs: {x: X}, outputs: {y: T}}, {model: b, inputs: {x: T}, outputs: {y: Y}}]MORE}
+"""
+
+
+def pair(config: str = "", more: str = "") -> str:
+    return PAIR.replace("CONFIG", config).replace("MORE", more)
+
+
+@pytest.fixture
+def ensemble(work: Workspace) -> Workspace:
+    """The ensemble `e` of `a` and `b`, 4 wide, built as version 1."""
+    work.write(pair(), a__onnx=times(2), b__onnx=times(3))
+    work.built()
+    return work
+
+
+def held(name: str, line: int, ensemble: str = "e") -> str:
+    return (
+        f"trtkit.yaml:{line}:3: model '{name}' is not published: its config.pbtxt changes, and the ensemble "
+        f"'{ensemble}', which fits the published one, could not be rebuilt"
+    )
+
+
+def test_a_step_that_a_published_ensemble_would_no_longer_fit_is_held_back(ensemble: Workspace) -> None:
+    before = tree(ensemble.repository)
+    onnx.save(times(2, width=5), str(ensemble.root / "a.onnx"))  # and b stays 4 wide
+    results, error = ensemble.build()
+    assert isinstance(error, ConfigError)
+    assert "tensor 'T' has the dims [5] at a.y and the dims [4] at b.x" in results["e"].error
+    assert results["a"].error == held("a", 2)
+    assert results["b"].up_to_date
+    assert tree(ensemble.repository) == before
+    onnx.save(times(3, width=5), str(ensemble.root / "b.onnx"))
+    results = ensemble.built()
+    assert [results[name].version for name in "abe"] == [2, 2, 1]
+    assert not results["a"].stages[0].ran  # its export was remembered
+
+
+def test_a_step_that_still_fits_is_published_beside_a_failed_one(ensemble: Workspace) -> None:
+    onnx.save(times(7), str(ensemble.root / "a.onnx"))
+    (ensemble.root / "b.onnx").write_bytes(b"no model")
+    results, error = ensemble.build()
+    assert isinstance(error, ExportError)
+    assert results["e"].skipped == "its step 'b' was not built"
+    assert (results["a"].version, results["a"].error) == (2, "")
+
+
+def test_a_first_build_holds_nothing_back(work: Workspace) -> None:
+    work.write(pair(), a__onnx=times(2, width=5), b__onnx=times(3))
+    results, error = work.build()
+    assert isinstance(error, ConfigError)
+    assert [results[name].version for name in "abe"] == [1, 1, 0]
+
+
+def test_what_was_made_to_fit_a_model_that_is_held_back_is_held_back_too(ensemble: Workspace) -> None:
+    wider = "    f: {ensemble: [{model: a, inputs: {x: X}, outputs: {y: Y}}]}\n"
+    chain = "    g: {ensemble: [{model: f, inputs: {X: X}, outputs: {Y: Y}}]}\n"
+    ensemble.write(pair() + wider + chain)
+    ensemble.built()
+    before = tree(ensemble.repository)
+    onnx.save(times(2, width=5), str(ensemble.root / "a.onnx"))
+    results, _ = ensemble.build()
+    assert [results[name].error for name in "afg"] == [held("a", 2), held("f", 5), held("g", 6)]
+    assert tree(ensemble.repository) == before
+
+
+def test_a_model_built_alone_takes_its_published_ensembles_along(ensemble: Workspace) -> None:
+    ensemble.write(pair(", config: {max_batch_size: 2}"))
+    results = ensemble.built("a")
+    assert list(results) == ["a", "e"]
+    assert reasons(results["e"]) == {"config": "changed: config.pbtxt of a", "publish": "config.pbtxt changed"}
+    for name in ("a", "e"):
+        assert "max_batch_size: 2" in (config_text(ensemble.repository, name) or "")
+    assert "max_batch_size: 8" in (config_text(ensemble.repository, "b") or "")
+
+
+def test_an_ensemble_that_cannot_be_rebuilt_here_holds_its_steps_back(ensemble: Workspace) -> None:
+    before = tree(ensemble.repository)
+    ensemble.write(pair(", config: {max_batch_size: 2}", ", requires: [no_such_module]"))
+    results, error = ensemble.build("b")
+    assert isinstance(error, BuildError)
+    assert results["e"].skipped == "no_such_module is not installed"
+    assert results["b"].error == held("b", 3)
+    assert tree(ensemble.repository) == before
+
+
+def test_all_models_of_a_build_are_published_or_none(ensemble: Workspace) -> None:
+    for name, factor in (("a", 5), ("b", 7)):
+        onnx.save(times(factor), str(ensemble.root / f"{name}.onnx"))
+    (ensemble.repository / "b" / "2").write_text("in the way")
+    before = tree(ensemble.repository)
+    results, error = ensemble.build()
+    assert isinstance(error, RepositoryError)
+    assert "File exists" in str(error)
+    assert str(error).startswith("publishing 'a', 'b' to ")
+    assert results["a"].error == results["b"].error == str(error)
+    assert results["e"].up_to_date
+    assert tree(ensemble.repository) == before
+
+
 def test_a_step_may_be_a_model_of_the_repository_that_is_not_ours(work: Workspace) -> None:
     models = """
         a: {source: {onnx: a.onnx}}

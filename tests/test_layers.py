@@ -20,8 +20,8 @@ ORDER = (
     "engine", "config", "repository", "build", "inspection", "scaffold", "server", "doctor", "inference", "validate",
     "perf", "cli",
 )  # fmt: skip
-# the worker is the process the build starts; it is no layer of its own
-SAME = {"build_worker": "build", "__main__": "cli"}
+# the worker is the process the build starts, the plan its last step; neither is a layer of its own
+SAME = {"build_worker": "build", "build_plan": "build", "__main__": "cli"}
 # the top of DESIGN.md's table: foreign packages with one home each
 HOMES = {
     "yaml": {"project"},

@@ -14,6 +14,7 @@ import tempfile
 import textwrap
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ from conftest import ECHO_CONFIG, ECHO_MODEL
 from trtkit import repository as repository_module
 from trtkit.errors import RepositoryError
 from trtkit.repository import (
+    Publication,
     PublishedVersion,
     clean_staging,
     config_text,
     latest,
     models,
     publish,
+    publish_all,
     versions,
 )
 from trtkit.server import serve
@@ -370,6 +373,56 @@ def test_a_full_disk_leaves_the_repository_as_it_was(place: Place) -> None:
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"publishing 'm' to {place.repository}: File too large")
     assert done.stdout.endswith("nothing was changed\n")
+    assert tree(place.repository) == before
+    assert place.leftovers() == []
+
+
+# -- several models as one
+
+
+def two(place: Place, text: str) -> list[Publication]:
+    files = {"model.onnx": place.file(text)}
+    return [Publication(model, f"config {text}", files, {"warmup/x": place.file(text)}, {}) for model in ("a", "b")]
+
+
+def test_several_models_are_published_together(place: Place) -> None:
+    assert publish_all(place.repository, [], state=place.state) == []
+    assert not place.repository.exists()
+    for number, text in enumerate(("one", "two"), start=1):
+        published = publish_all(place.repository, two(place, text), state=place.state)
+        assert [(version.model, version.version) for version in published] == [("a", number), ("b", number)]
+        assert config_text(place.repository, "b") == f"config {text}"
+    assert place.leftovers() == []
+
+
+def test_one_that_cannot_be_staged_stops_all(place: Place) -> None:
+    publish_all(place.repository, two(place, "one"), state=place.state)
+    before = tree(place.repository)
+    good, bad = two(place, "two")
+    bad = replace(bad, version_files={"model.onnx": place.sources / "no such file"})
+    with pytest.raises(RepositoryError, match=r"^publishing 'a', 'b' to .*No such file .*; nothing was changed$"):
+        publish_all(place.repository, [good, bad], state=place.state)
+    assert tree(place.repository) == before
+    assert place.leftovers() == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_one_that_cannot_be_put_in_place_takes_all_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    place = Place(tmp_path / "repository", tmp_path / "state", tmp_path / "sources")
+    publish_all(place.repository, two(place, "one")[0 if known else 1 :], state=place.state)
+    before = tree(place.repository)
+    exchange = repository_module._exchange
+
+    def refusing(one: Path, other: Path) -> bool:
+        if other.name == "b":
+            raise PermissionError(13, "Permission denied", str(other))  # as for a folder that is another user's
+        return exchange(one, other)
+
+    monkeypatch.setattr(repository_module, "_exchange", refusing)
+    with pytest.raises(RepositoryError, match=r"Permission denied \(.*/repository/b\); nothing was changed$"):
+        publish_all(place.repository, two(place, "two"), state=place.state)
     assert tree(place.repository) == before
     assert place.leftovers() == []
 

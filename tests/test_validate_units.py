@@ -90,6 +90,7 @@ WORDS = np.array([[b"cat"], [b"n\xc3\xa9"], [b"dog"]], dtype=object)
 VALUES = {
     "the best score": ("top1", SCORES, [1, 0, 0, 0], 0.75),
     "the first of equal scores": ("top1", SCORES, [1, 0, 2, 1], 0.75),
+    "the first of many equal scores": ("top1", np.zeros((1, 100)), [0], 1.0),
     "labels in a column": ("top1", SCORES, [[1], [0], [2], [0]], 1.0),
     "among the best five": ("top5", np.tile(np.arange(7.0), (2, 1)), [2, 1], 0.5),
     "fewer classes than five": ("top5", SCORES, [0, 1, 2, 0], 1.0),

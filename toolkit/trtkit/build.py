@@ -5,34 +5,31 @@
 from __future__ import annotations
 
 import fcntl
-import filecmp
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from trtkit import errors
 from trtkit.artifacts import Cache, StageRun, file_errors, fingerprint
+from trtkit.build_plan import Plan, Planner
 from trtkit.compat import EXTRAS
-from trtkit.errors import BuildError, ConfigError, MissingDependencyError, RepositoryError, TrtkitError, nearest
+from trtkit.errors import BuildError, ConfigError, MissingDependencyError, TrtkitError, nearest
 from trtkit.export.key import STAGE as EXPORT
 from trtkit.export.key import export_inputs
 from trtkit.project import Project
-from trtkit.repository import CONFIG_FILE, PublishedVersion, clean_staging, config_text, latest, models, publish
+from trtkit.repository import CONFIG_FILE, PublishedVersion, clean_staging, config_text, models, publish_all
 
 CONFIG, PUBLISH = "config", "publish"
-WARMUP = "warmup"
 _CONFIG_STAGE_VERSION = 1
 _LOG_LINES = 12
 
@@ -99,12 +96,15 @@ def build_models(
     jobs: int = 0,
     on_event: OnEvent = lambda model, stage, state: None,
 ) -> tuple[list[BuildResult], TrtkitError | None]:
-    """Build models, those with sources in parallel, then ensembles after their steps.
+    """Build models, those with sources in parallel, then ensembles after their steps; then publish all of them.
+
+    A model that was built is published even when another one failed, unless an ensemble that could not be
+    rebuilt would no longer fit it: the server refuses to start with such an ensemble.
 
     Args:
         project: the project.
-        names: which, and the steps of ensembles among them; default: all, leaving out those whose
-            ``requires:`` are not installed.
+        names: which, the steps of ensembles among them, and published ensembles that contain one of them;
+            default: all, leaving out those whose ``requires:`` are not installed.
         force: run every stage, and replace a config.pbtxt that was edited by hand.
         jobs: how many exports at once; 0 for one per core.
         on_event: called with (model, stage, what happens) from several threads.
@@ -116,16 +116,18 @@ def build_models(
         ProjectError: a name is not in the project file.
         ConfigError: ensembles contain each other.
     """
-    selected = _with_steps(project, project.select(names))
+    wanted = _with_steps(project, project.select(names))
+    selected = _with_published_ensembles(project, wanted)
     ensembles = _in_order(project, [name for name in selected if project.models[name].ensemble])
     with _lock(project):
         clean_staging(project.repository, project.state)
-        builder = _Builder(project, force, set(_with_steps(project, list(names))), on_event)
+        builder = _Builder(project, force, set(wanted if names else ()), on_event)
         singles = [name for name in selected if project.models[name].source]
         with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
             results = dict(zip(singles, pool.map(builder.build_source, singles), strict=True))
         for name in ensembles:
             results[name] = builder.build_ensemble(name, results)
+        results = builder.publish(results)
     return [results[name] for name in selected], builder.first_error
 
 
@@ -133,9 +135,22 @@ def _with_steps(project: Project, names: list[str]) -> list[str]:
     """The names and the project's models that ensembles among them are made of."""
     wanted = list(names)
     for name in wanted:
-        steps = project.models[name].ensemble or []
-        wanted += [step.model for step in steps if step.model in project.models and step.model not in wanted]
+        wanted += [step for step in _steps(project, name) if step in project.models and step not in wanted]
     return [name for name in project.models if name in wanted]
+
+
+def _with_published_ensembles(project: Project, names: list[str]) -> list[str]:
+    """The names and the ensembles that contain one of them and are published, which may have to follow it."""
+    wanted = list(names)
+    published = [n for n, spec in project.models.items() if spec.ensemble and config_text(project.repository, n)]
+    for name in wanted:
+        containing = [e for e in published if name in _steps(project, e)]
+        wanted += [ensemble for ensemble in containing if ensemble not in wanted]
+    return [name for name in project.models if name in wanted]
+
+
+def _steps(project: Project, name: str) -> list[str]:
+    return [step.model for step in project.models[name].ensemble or []]
 
 
 def _in_order(project: Project, ensembles: list[str]) -> list[str]:
@@ -147,7 +162,7 @@ def _in_order(project: Project, ensembles: list[str]) -> list[str]:
     ordered: list[str] = []
     left = list(ensembles)
     while left:
-        ready = [n for n in left if not any(step.model in left for step in project.models[n].ensemble or [])]
+        ready = [name for name in left if not set(_steps(project, name)) & set(left)]
         if not ready:
             where = project.where("models", left[0], "ensemble")
             raise ConfigError(f"{where}: the ensembles {', '.join(left)} contain each other")
@@ -168,15 +183,18 @@ def _lock(project: Project) -> Iterator[None]:
 
 
 class _Builder:
-    """One run of `build_models`: the options and the first error."""
+    """One run of `build_models`: the options, what is to be published, and the first error."""
 
     def __init__(self, project: Project, force: bool, named: set[str], on_event: OnEvent) -> None:
         self.project, self.force, self.named, self.on_event = project, force, named, on_event
         self.cache = Cache(project.state)
+        self.planner = Planner(project, self.cache, force)
+        self.configs: dict[str, str] = {}
+        self.plans: dict[str, Plan] = {}
         self.first_error: TrtkitError | None = None
 
     def build_source(self, name: str) -> BuildResult:
-        """Export, configure and publish one model with a source."""
+        """Export and configure one model with a source, and plan its publication."""
         result = BuildResult(name, precision=self.project.models[name].precision)
         missing = self._missing(name)
         if missing and name not in self.named:
@@ -185,34 +203,93 @@ class _Builder:
             self._refuse_missing(name, missing)
             run, export_report = self._export(name)
             text, config_report = self._source_config(name, run)
-            published, publish_report = self._publish(name, text, run)
+            self._plan(name, text, run)
         except TrtkitError as exc:
             return self._failed(result, exc)
-        return replace(
-            result,
-            stages=[export_report, config_report, publish_report],
-            version=published.version,
-            byte_size=published.byte_size,
-            max_abs_error=worst_parity(run.facts),
-        )
+        return replace(result, stages=[export_report, config_report], max_abs_error=worst_parity(run.facts))
 
     def build_ensemble(self, name: str, results: dict[str, BuildResult]) -> BuildResult:
-        """Configure and publish one ensemble, unless one of its steps could not be built."""
+        """Configure one ensemble and plan its publication, unless one of its steps could not be built."""
         result = BuildResult(name, precision="ensemble")
         missing = self._missing(name)
         if missing and name not in self.named:
             return replace(result, skipped=f"{missing} is not installed")
-        for step in self.project.models[name].ensemble or []:
-            other = results.get(step.model)
+        for step in _steps(self.project, name):
+            other = results.get(step)
             if other and (other.error or other.skipped):
-                return replace(result, skipped=f"its step '{step.model}' was not built")
+                return replace(result, skipped=f"its step '{step}' was not built")
         try:
             self._refuse_missing(name, missing)
             text, config_report = self._ensemble_config(name)
-            published, publish_report = self._publish(name, text, None)
+            self._plan(name, text, None)
         except TrtkitError as exc:
             return self._failed(result, exc)
-        return replace(result, stages=[config_report, publish_report], version=published.version)
+        return replace(result, stages=[config_report])
+
+    def publish(self, results: dict[str, BuildResult]) -> dict[str, BuildResult]:
+        """Publish what is planned, all of it or nothing, and complete the results."""
+        started = time.perf_counter()
+        results = self._hold_back(results)
+        pending = {name: plan.publication for name, plan in self.plans.items() if plan.publication}
+        ordered = [pending[name] for name in results if name in pending]  # ensembles after their steps
+        try:
+            versions = publish_all(self.project.repository, ordered, state=self.project.state)
+        except TrtkitError as exc:
+            failed = {name: self._failed(results[name], exc) for name in pending}
+            self.plans = {name: plan for name, plan in self.plans.items() if name not in failed}
+            return {**self._completed(results, {}, 0.0), **failed}
+        published = {version.model: version for version in versions}
+        for version in versions:
+            self.on_event(version.model, PUBLISH, f"version {version.version}")
+        return self._completed(results, published, time.perf_counter() - started)
+
+    def _completed(
+        self, results: dict[str, BuildResult], published: dict[str, PublishedVersion], seconds: float
+    ) -> dict[str, BuildResult]:
+        complete = dict(results)
+        for name, plan in self.plans.items():
+            version = published.get(name, plan.current)
+            assert version is not None, f"{name} was planned and has no version"
+            report = StageReport(PUBLISH, name in published, plan.why, seconds if name in published else 0.0)
+            result = replace(results[name], stages=[*results[name].stages, report], version=version.version)
+            complete[name] = replace(result, byte_size=version.byte_size)
+        return complete
+
+    def _hold_back(self, results: dict[str, BuildResult]) -> dict[str, BuildResult]:
+        """Take from the plans what would no longer fit a published ensemble that stays as it is.
+
+        Such an ensemble is one that could not be rebuilt; and then one that is held back itself.
+        """
+        ensembles = [name for name, spec in self.project.models.items() if spec.ensemble]
+        stays = [name for name in ensembles if name not in self.plans and config_text(self.project.repository, name)]
+        held: dict[str, str] = {}
+        for ensemble in stays:
+            for step in _steps(self.project, ensemble):
+                if step in self.plans and self.plans[step].replaces_config:
+                    held |= self._take_back(step, ensemble, stays)
+        return {**results, **{n: self._failed(results[n], self._held_error(n, why)) for n, why in held.items()}}
+
+    def _take_back(self, name: str, ensemble: str, stays: list[str]) -> dict[str, str]:
+        """Drop a model's plan and those of the ensembles that were made to fit it."""
+        del self.plans[name]
+        if self.project.models[name].ensemble:
+            stays.append(name)
+        held = {name: ensemble}
+        for other in [n for n, plan in self.plans.items() if plan.publication and name in _steps(self.project, n)]:
+            if other in self.plans:
+                held |= self._take_back(other, ensemble, stays)
+        return held
+
+    def _held_error(self, name: str, ensemble: str) -> BuildError:
+        where = self.project.where("models", name)
+        return BuildError(
+            f"{where}: model '{name}' is not published: its {CONFIG_FILE} changes, and the ensemble '{ensemble}', "
+            "which fits the published one, could not be rebuilt"
+        )
+
+    def _plan(self, name: str, text: str, run: StageRun | None) -> None:
+        self.plans[name] = self.planner.plan(name, text, run)
+        self.configs[name] = text
 
     def _failed(self, result: BuildResult, exc: TrtkitError) -> BuildResult:
         self.first_error = self.first_error or exc
@@ -280,12 +357,13 @@ class _Builder:
         return self._config(name, inputs, generate)
 
     def _step_config(self, name: str, index: int, model: str) -> str:
-        text = config_text(self.project.repository, model)
+        repository = self.project.repository
+        text = self.configs.get(model) or config_text(repository, model)
         if text is None:
             where = self.project.where("models", name, "ensemble", index, "model")
             raise ConfigError(
-                f"{where}: step '{model}' has no {CONFIG_FILE} in {self.project.repository.name}; "
-                f"{nearest(model, models(self.project.repository))}"
+                f"{where}: step '{model}' has no {CONFIG_FILE} in {repository.name}; "
+                f"{nearest(model, {*models(repository), *self.configs})}"
             )
         return text
 
@@ -299,117 +377,6 @@ class _Builder:
         self.cache.remember(name, CONFIG, StageRun(inputs, {}, "", {"text": text}))
         return text, StageReport(CONFIG, True, why, time.perf_counter() - started)
 
-    def _publish(self, name: str, text: str, run: StageRun | None) -> tuple[PublishedVersion, StageReport]:
-        """Publish what differs from the repository: a new version, or the config alone."""
-        started = time.perf_counter()
-        repository = self.project.repository
-        current, on_disk = latest(repository, name), config_text(repository, name)
-        new_version = "--force" if self.force else self._why_new_version(current, run)
-        damaged = "" if new_version else self._changed_warmup(name, run)
-        if current and not new_version and not damaged and on_disk == text:
-            return current, StageReport(PUBLISH, False, f"version {current.version} is up to date")
-        self._refuse_to_overwrite(name, text, on_disk)
-        version_files, model_files = self._files(name, run)
-        published = publish(
-            repository,
-            name,
-            text,
-            state=self.project.state,
-            version_files=version_files if new_version else None,
-            model_files=model_files,
-            record=self._record(name, run),
-        )
-        why = new_version or f"{damaged or CONFIG_FILE} changed"
-        self.on_event(name, PUBLISH, f"version {published.version}")
-        return published, StageReport(PUBLISH, True, why, time.perf_counter() - started)
-
-    def _why_new_version(self, current: PublishedVersion | None, run: StageRun | None) -> str:
-        if current is None:
-            return "no version is published"
-        if current.record.get("artifact") != (run.artifact if run else ""):
-            return "the artifact changed"
-        changed = self._changed_file(current)
-        return f"version {current.version} was changed after it was published: {changed}" if changed else ""
-
-    def _changed_warmup(self, name: str, run: StageRun | None) -> str:
-        """The first warm-up file that is not the artifact's, without which the server refuses the model."""
-        folder = self.project.state / "objects" / (run.artifact if run else "") / WARMUP
-        for file in sorted(folder.glob("*")) if run else ():
-            served = self.project.repository / name / WARMUP / file.name
-            if not served.is_file() or not filecmp.cmp(file, served, shallow=False):
-                return f"{WARMUP}/{file.name}"
-        return ""
-
-    def _changed_file(self, version: PublishedVersion) -> str | None:
-        """The first changed file of a version; files whose stat is unchanged since the last look are trusted."""
-        stats = {n: _stat(version.path / n) for n in version.record.get("files", {})}
-        memo = self.project.state / "verified" / f"{version.model}.json"
-        seen = {"version": version.version, "stats": stats}
-        if memo.is_file() and _read_json(memo) == json.loads(json.dumps(seen)):
-            return None
-        changed = version.changed_file()
-        if changed is None:
-            with suppress(OSError):  # it only saves time
-                memo.parent.mkdir(parents=True, exist_ok=True)
-                memo.write_text(json.dumps(seen))
-        return changed
-
-    def _refuse_to_overwrite(self, name: str, text: str, on_disk: str | None) -> None:
-        if self.force or on_disk is None or on_disk == text:
-            return
-        from trtkit.config import is_generated
-
-        if not is_generated(on_disk):
-            where = self.project.where("models", name)
-            raise RepositoryError(
-                f"{self.project.repository / name / CONFIG_FILE} was written or edited by hand and would be replaced; "
-                f"move its fields to the `config:` block at {where}, or build with --force"
-            )
-
-    def _files(self, name: str, run: StageRun | None) -> tuple[dict[str, Path], dict[str, Path]]:
-        """The version's files and the model folder's files of an artifact; nothing for an ensemble."""
-        if run is None:
-            return {}, {}
-        artifact = self.cache.verified("onnx", run.artifact)
-        if artifact is None:
-            shutil.rmtree(self.project.state / "objects" / run.artifact, ignore_errors=True)
-            raise BuildError(
-                f"model '{name}': its artifact in {self.project.state} was damaged and is removed; build again"
-            )
-        files = {f.relative_to(artifact.path).as_posix(): f for f in artifact.path.rglob("*") if f.is_file()}
-        return (
-            {path: f for path, f in files.items() if not path.startswith(f"{WARMUP}/")},
-            {path: f for path, f in files.items() if path.startswith(f"{WARMUP}/")},
-        )
-
-    def _record(self, name: str, run: StageRun | None) -> dict[str, Any]:
-        spec = self.project.models[name]
-        made: dict[str, Any] = {
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "precision": spec.precision if run else "ensemble",
-            "artifact": run.artifact if run else "",
-            "reference": run.artifact if run else "",  # the FP32 graph that the served one is validated against
-        }
-        if run:
-            kept = (
-                "signature",
-                "max_batch_size",
-                "batch",
-                "ranges",
-                "axis_size",
-                "opset",
-                "ir_version",
-                "changes",
-                "parity",
-            )
-            made |= {"source": spec.source.model_dump(exclude_none=True) if spec.source else {}}
-            made |= {
-                "made_from": {"inputs": run.inputs, "files": run.files},
-                "tool_versions": run.facts["tool_versions"],
-            }
-            made |= {key: run.facts[key] for key in kept}
-        return made
-
 
 def _config_facts(run: StageRun) -> str:
     return fingerprint([run.facts[key] for key in ("signature", "max_batch_size", "warmup")])
@@ -419,21 +386,6 @@ def worst_parity(facts: dict[str, Any]) -> float | None:
     """The largest absolute error of an export against its source; None when nothing was compared."""
     outputs = facts.get("parity", {}).get("outputs", {})
     return max((float(output["max_abs"]) for output in outputs.values()), default=None)
-
-
-def _stat(path: Path) -> list[int]:
-    try:
-        stat = path.stat()
-    except OSError:
-        return []
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
 
 
 def run_worker(project: Project, name: str) -> float:

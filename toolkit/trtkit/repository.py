@@ -4,7 +4,8 @@
 
 A model's folder is staged beside the repository with hard links to what it already holds, completed,
 flushed, and put in place by one rename (a new model) or one exchange of two names (renameat2, a known one).
-At any kill the repository holds the old folder or the new one. A staged folder is never where the server
+At any kill the repository holds the old folder or the new one. Models that are published together (an
+ensemble and its steps) are put in place in one go, microseconds apart. A staged folder is never where the server
 would take it for a model: it takes every folder of a repository for one, even one whose name starts with a dot.
 
 Where two names cannot be exchanged (`_move_piece_by_piece`) a kill may come between the new version and its
@@ -21,7 +22,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,25 @@ def config_text(repository: Path, model: str) -> str | None:
         raise RepositoryError(f"{path} cannot be read: {exc}") from exc
 
 
+@dataclass(frozen=True)
+class Publication:
+    """What is to be published of one model.
+
+    Attributes:
+        model: its name.
+        config: the content of config.pbtxt.
+        version_files: the new version's files by relative path; empty for an ensemble; None for no new version.
+        model_files: files of the model's folder by relative path, such as ``warmup/x``.
+        record: what the version was made from; the files' hashes are added.
+    """
+
+    model: str
+    config: str
+    version_files: Mapping[str, Path] | None
+    model_files: Mapping[str, Path]
+    record: Mapping[str, Any]
+
+
 def publish(
     repository: Path,
     model: str,
@@ -132,16 +152,16 @@ def publish(
     model_files: Mapping[str, Path],
     record: Mapping[str, Any],
 ) -> PublishedVersion:
-    """Put a config and, unless `version_files` is None, a new numbered version in place.
+    """Put one model's config and, unless `version_files` is None, a new numbered version in place.
 
     Args:
         repository: the model repository; made when missing.
-        model: the model's name.
-        config: the content of config.pbtxt.
+        model: see `Publication`.
+        config: see there.
         state: where to stage, when it is on the repository's file system.
-        version_files: the version's files by relative path; empty for an ensemble; None keeps the versions.
-        model_files: files of the model's folder by relative path, such as ``warmup/x``.
-        record: what the version was made from; the files' hashes are added.
+        version_files: see there.
+        model_files: see there.
+        record: see there.
 
     Returns:
         The latest version, which is the new one unless `version_files` is None.
@@ -149,24 +169,58 @@ def publish(
     Raises:
         RepositoryError: the file system refused; the repository is as it was.
     """
-    with file_errors(f"publishing '{model}' to {repository}"):
+    publication = Publication(model, config, version_files, model_files, record)
+    return publish_all(repository, [publication], state=state)[0]
+
+
+def publish_all(repository: Path, publications: Sequence[Publication], *, state: Path) -> list[PublishedVersion]:
+    """Publish several models as one: all are staged and flushed, and only then put in place, one right after the other.
+
+    Args:
+        repository: the model repository; made when missing.
+        publications: in the order in which they are put in place.
+        state: where to stage, when it is on the repository's file system.
+
+    Returns:
+        The latest version of each.
+
+    Raises:
+        RepositoryError: the file system refused; the repository is as it was.
+    """
+    if not publications:
+        return []
+    names = [publication.model for publication in publications]
+    with file_errors(f"publishing {', '.join(map(repr, names))} to {repository}"):
         repository.mkdir(parents=True, exist_ok=True)
-        target = repository / model
-        with _locked(repository), _staging_folder(repository, model, state) as staging:
-            staged = staging / model
-            _link_tree(target, staged)
-            if version_files is not None:
-                number = max((v.version for v in versions(repository, model)), default=0) + 1
-                _write_version(staged / str(number), model, number, version_files, record)
-            for name, source in model_files.items():
-                _place(source, staged / name)
-            _write(staged / CONFIG_FILE, config.encode())
-            sync_tree(staged)
-            _swap(staged, target)
+        with _locked(repository), _staging_folder(repository, names, state) as staging:
+            for publication in publications:
+                _stage(repository, publication, staging / publication.model)
+            _swap_all([(staging / name, repository / name) for name in names])
             sync(repository)
+    return [_published(repository, name) for name in names]
+
+
+def _stage(repository: Path, publication: Publication, staged: Path) -> None:
+    """Make a model's folder as it is to be, with hard links to what it already holds."""
+    target = repository / publication.model
+    if target.exists() and not target.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))
+    _link_tree(target, staged)
+    if publication.version_files is not None:
+        number = max((v.version for v in versions(repository, publication.model)), default=0) + 1
+        _write_version(staged / str(number), publication, number)
+    for name, source in publication.model_files.items():
+        _place(source, staged / name)
+    _write(staged / CONFIG_FILE, publication.config.encode())
+    sync_tree(staged)
+
+
+def _published(repository: Path, model: str) -> PublishedVersion:
     published = latest(repository, model)
     if published is None:
-        raise RepositoryError(f"{target} holds no version after publishing; was it removed in the meantime?")
+        raise RepositoryError(
+            f"{repository / model} holds no version after publishing; was it removed in the meantime?"
+        )
     return published
 
 
@@ -183,11 +237,11 @@ def _locked(repository: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _staging_folder(repository: Path, model: str, state: Path) -> Iterator[Path]:
+def _staging_folder(repository: Path, names: Sequence[str], state: Path) -> Iterator[Path]:
     """A folder on the repository's file system, removed at the end; after a kill, by `clean_staging`."""
     state.mkdir(parents=True, exist_ok=True)
     device = repository.stat().st_dev
-    parent = next(p for p in _staging_places(repository, model, state) if p.stat().st_dev == device)
+    parent = next(p for p in _staging_places(repository, names, state) if p.stat().st_dev == device)
     prefix = STAGING_PREFIX if parent == state else _hidden_prefix(repository)
     staging = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
@@ -196,7 +250,7 @@ def _staging_folder(repository: Path, model: str, state: Path) -> Iterator[Path]
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _staging_places(repository: Path, model: str, state: Path) -> Iterator[Path]:
+def _staging_places(repository: Path, names: Sequence[str], state: Path) -> Iterator[Path]:
     """The project's state, beside the repository, inside another model (the server passes over what is no version).
 
     Only in a repository that is a file system of its own and holds no other model is the repository itself left.
@@ -204,7 +258,7 @@ def _staging_places(repository: Path, model: str, state: Path) -> Iterator[Path]
     yield state
     if os.access(repository.parent, os.W_OK):
         yield repository.parent
-    yield from (repository / other for other in models(repository) if other != model)
+    yield from (repository / other for other in models(repository) if other not in names)
     yield repository
 
 
@@ -261,22 +315,37 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _write_version(folder: Path, model: str, number: int, files: Mapping[str, Path], record: Mapping[str, Any]) -> None:
+def _write_version(folder: Path, publication: Publication, number: int) -> None:
     folder.mkdir()
     facts: dict[str, dict[str, Any]] = {}
-    for name, source in files.items():
+    for name, source in (publication.version_files or {}).items():
         _place(source, folder / name)
         facts[name] = {"sha256": hash_file(folder / name), "byte_size": (folder / name).stat().st_size}
-    whole = {"model": model, "version": number, **record, "files": facts}
+    whole = {"model": publication.model, "version": number, **publication.record, "files": facts}
     _write(folder / RECORD_FILE, (json.dumps(whole, indent=1) + "\n").encode())
+
+
+def _swap_all(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Put each staged folder in its target's place; when one is refused, take the ones before it back."""
+    done: list[tuple[Path, Path, bool]] = []
+    try:
+        for staged, target in pairs:
+            is_new = not target.exists()
+            _swap(staged, target)
+            done.append((staged, target, is_new))
+    except OSError:
+        for staged, target, is_new in reversed(done):
+            if is_new:
+                target.rename(staged)
+            else:
+                _exchange(staged, target)
+        raise
 
 
 def _swap(staged: Path, target: Path) -> None:
     """Put the staged folder in the target's place; the old one is where the staged one was."""
     if not target.exists():
         staged.rename(target)
-    elif not target.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))
     elif not _exchange(staged, target):
         _move_piece_by_piece(staged, target)
 

@@ -93,25 +93,22 @@ def find_batching(graph: Graph, samples: Samples | None, wanted: int | None) -> 
 
 def _unbatched(graph: Graph, why: str) -> Batching:
     facts: dict[str, Any] = {"batching": False, "why": why}
-    trial, reason = _trial(graph, (1, 8))
+    trial, reason = _trial(graph, None)
     if reason:
         facts["not_run"] = reason
     return Batching(0, trial, facts)
 
 
-def _trial(graph: Graph, batches: tuple[int, ...]) -> tuple[Trial, str]:
-    """Random inputs for the first of these batch sizes that works, and why there are none."""
-    reason = ""
-    for batch in batches:
-        try:
-            return find_trial(graph.session, graph.signature.inputs, graph.known, batch), ""
-        except ExportError as exc:
-            reason = reason or str(exc)
-    return Trial(dict(graph.known)), reason
+def _trial(graph: Graph, batch: int | None) -> tuple[Trial, str]:
+    """Random inputs for a batch size, None for no batching, and why there are none."""
+    try:
+        return find_trial(graph.session, graph.signature.inputs, graph.known, batch), ""
+    except ExportError as exc:
+        return Trial(dict(graph.known)), str(exc)
 
 
 def _batched(graph: Graph, samples: Samples | None, fixed: list[TensorSpec], wanted: int) -> Batching:
-    trial, reason = _trial(graph, (1,))
+    trial, reason = _trial(graph, 1)
     real = samples is not None and len(samples) > 1
     if reason and not real:
         raise _not_run(graph, reason)
@@ -156,7 +153,7 @@ def _not_dynamic(graph: Graph, problem: BatchProblem, rows: Mapping[str, Array])
 def _not_run(graph: Graph, reason: str) -> ExportError:
     """One random row cannot be run: because another number of rows was baked in, or because of what is in it."""
     for batch in _OTHER_BATCHES:
-        trial, other = _trial(graph, (batch,))
+        trial, other = _trial(graph, batch)
         if not other:
             rows = trial.inputs(graph.signature.inputs, 2, seed=2)
             problem = BatchProblem(1, f"it cannot be run, only with {batch}: {reason}")

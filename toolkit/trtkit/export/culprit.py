@@ -24,6 +24,8 @@ _SHAPE_OPERATORS = ("Shape", "Size")
 _NUMPY_TYPES = re.compile(r"tensor\((float16|float|double|u?int\d+|bool|string)\)")
 _RUNNING = re.compile(r"running (\w+) node\. Name:'([^']*)'")
 
+_OR = " or "
+
 Values = dict[str, Array]
 
 
@@ -37,7 +39,8 @@ def culprit(model: onnx.ModelProto, rows: Mapping[str, Array], folder: Path, out
         output: the output that went wrong, if one is known.
 
     Returns:
-        ``the node that baked it in is …``, or that none was found.
+        ``the node that baked it in is …``, or that none was found; two nodes where one moves the batch off the
+        first axis, as some do with reason, and a later one cannot be run.
     """
     graph = _named_copy(model)
     failed: onnx.NodeProto | None = None
@@ -52,8 +55,24 @@ def culprit(model: onnx.ModelProto, rows: Mapping[str, Array], folder: Path, out
             return "the node that baked it in could not be found"
         failed = nodes[index]
         del graph.graph.node[index:]
-    node = _first_that_mixes(graph.graph, *result) or failed or _last_that_moves(graph.graph, output, *result)
-    return f"the node that baked it in is {node.op_type} '{node.name}'" if node else "no single node is to blame"
+    return _sentence(graph.graph, failed, output, *result)
+
+
+def _sentence(
+    graph: onnx.GraphProto, failed: onnx.NodeProto | None, output: str, singles: list[Values], both: Values
+) -> str:
+    look = _Look(graph, singles, both)
+    mixing = look.first_that_mixes()
+    ends = {name for name in _reads(failed) if look.carries(name) and not look.leads(name)} if failed else {output}
+    moving = look.last_that_moves(ends)
+    nodes = [mixing] if mixing else [node for node in (moving, failed) if node]
+    if not nodes:
+        return "no single node is to blame"
+    return f"the node that baked it in is {_OR.join(map(_shown, nodes))}"
+
+
+def _shown(node: onnx.NodeProto) -> str:
+    return f"{node.op_type} '{node.name}'"
 
 
 def _named_copy(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -109,14 +128,45 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
                 yield from _reads(inner_node)
 
 
-def _first_that_mixes(graph: onnx.GraphProto, singles: list[Values], both: Values) -> onnx.NodeProto | None:
-    """The first node whose result for two rows is not made of its results for each of them."""
-    carrying = carriers(graph)
-    for node in graph.node:
-        for name in carrying.intersection(node.output).intersection(both):
-            if not _follows(singles[0][name], singles[1][name], both[name]):
+class _Look:
+    """A graph with its values for two rows, each alone (`singles`) and both together."""
+
+    def __init__(self, graph: onnx.GraphProto, singles: list[Values], both: Values) -> None:
+        self.graph, self.singles, self.both = graph, singles, both
+        self.inputs = {value.name for value in graph.input}
+        self.carriers = carriers(graph)
+
+    def carries(self, name: str) -> bool:
+        """Whether a value is made of the inputs' rows."""
+        return name in self.carriers
+
+    def leads(self, name: str) -> bool:
+        """Whether the batch is the first axis of a value."""
+        if name in self.inputs or name not in self.both:
+            return name in self.inputs
+        return self.singles[0][name].shape[:1] == (1,) and self.both[name].shape[:1] == (2,)
+
+    def first_that_mixes(self) -> onnx.NodeProto | None:
+        """The first node whose result for two rows is not made of its results for each of them."""
+        first, second = self.singles
+        for node in self.graph.node:
+            for name in self.carriers.intersection(node.output).intersection(self.both):
+                if not _follows(first[name], second[name], self.both[name]):
+                    return node
+        return None
+
+    def last_that_moves(self, ends: set[str]) -> onnx.NodeProto | None:
+        """The last node on the way to some values that takes the batch on the first axis and gives it elsewhere."""
+        wanted = set(ends)
+        for node in reversed(self.graph.node):
+            if wanted.isdisjoint(node.output):
+                continue
+            reads = set(_reads(node))
+            wanted |= reads
+            results = [name for name in node.output if self.carries(name) and name in self.both]
+            if results and not all(map(self.leads, results)) and any(map(self.leads, reads & self.carriers)):
                 return node
-    return None
+        return None
 
 
 def _follows(first: Array, second: Array, both: Array) -> bool:
@@ -136,22 +186,3 @@ def _follows(first: Array, second: Array, both: Array) -> bool:
 
 def _same(one: Array, other: Array) -> bool:
     return same_values(one, other, coarse=True)
-
-
-def _last_that_moves(graph: onnx.GraphProto, output: str, singles: list[Values], both: Values) -> onnx.NodeProto | None:
-    """The last node on the way to an output that takes the batch on axis 0 and gives it elsewhere."""
-    inputs = {value.name for value in graph.input}
-    carrying = carriers(graph)
-
-    def leads(name: str) -> bool:
-        return name in inputs or (name in both and singles[0][name].shape[:1] == (1,) and both[name].shape[:1] == (2,))
-
-    wanted, last = {output}, None
-    for node in reversed(graph.node):
-        if wanted.isdisjoint(node.output):
-            continue
-        wanted.update(_reads(node))
-        results = [name for name in node.output if name in both and name in carrying]
-        if last is None and results and any(map(leads, carrying.intersection(_reads(node)))):
-            last = node if not all(map(leads, results)) else None
-    return last

@@ -65,7 +65,6 @@ def normalize(model: onnx.ModelProto, folder: Path, where: str) -> Normalized:
     elif opset < _OPSET_MIN:
         before = _loaded(path)
         model = _raised(model, opset, changes)
-    _pin_ir_version(model, changes)  # the converter writes its own
     return Normalized(_inferred(model, where), changes, before)
 
 
@@ -110,7 +109,7 @@ def _pin_ir_version(model: onnx.ModelProto, changes: list[str]) -> None:
     wanted = min(max(model.ir_version, _IR_MIN), IR_MAX)
     if model.ir_version != wanted:
         word = f"IR version {model.ir_version} {'lowered' if model.ir_version > wanted else 'raised'} to {wanted}"
-        changes += [] if any(change.startswith("IR version") for change in changes) else [word]
+        changes.append(word)
         model.ir_version = wanted
 
 

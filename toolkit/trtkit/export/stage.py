@@ -17,8 +17,8 @@ from trtkit.export.batching import Batching, Graph, find_batching
 from trtkit.export.graph_signature import signature_of, tensor_dtype, tensor_specs
 from trtkit.export.key import TOOLS, wanted_batch
 from trtkit.export.normalize import (
-    adopt_sizes,
     Normalized,
+    adopt_sizes,
     check,
     correct_outputs,
     main_opset,
@@ -152,10 +152,10 @@ def _load(path: Path, where: str, note: str = "") -> Session:
 def _observed(
     model: onnx.ModelProto, session: Session, known: dict[str, list[int]], where: str
 ) -> tuple[dict[str, tuple[int, ...]], str]:
-    """The outputs' shapes for random inputs, two rows if the model takes them; or why it took none."""
+    """The outputs' shapes for random inputs, two rows if the model takes as many; or why it took none."""
     inputs = tuple(tensor_specs(model.graph.input, "input", where))
     reason = ""
-    for batch in (2, 1):
+    for batch in (2, 1, None):
         try:
             outputs = session.run(find_trial(session, inputs, known, batch).inputs(inputs, batch, seed=1))
             return {name: array.shape for name, array in outputs.items()}, ""
@@ -190,18 +190,16 @@ def _with_reference(loaded: Loaded, normalized: Normalized) -> Loaded:
 
 def _rows(graph: Graph, samples: Samples | None, batching: Batching) -> tuple[dict[str, Array], str]:
     """Rows to compare on, and where they are from: many of a batching model's, one request's of another's."""
-    if samples:
-        return samples.rows(
-            0, _PARITY_ROWS if batching.max_batch_size else request_rows(graph.signature)
-        ), samples.origin
-    count = _RANDOM_ROWS if batching.max_batch_size else request_rows(graph.signature)
-    return batching.trial.inputs(graph.signature.inputs, count, seed=3), "random data"
+    inputs = graph.signature.inputs
+    if samples is None:
+        return batching.trial.inputs(inputs, _RANDOM_ROWS if batching.max_batch_size else None, seed=3), "random data"
+    return samples.rows(0, _PARITY_ROWS if batching.max_batch_size else request_rows(graph.signature)), samples.origin
 
 
 def request_rows(signature: Signature) -> int:
     """How many rows of data one request of a non-batching model takes: its first axis where that is fixed."""
     first = [spec.shape[0] for spec in signature.inputs if spec.shape]
-    return next((dim for dim in first if isinstance(dim, int)), 1)
+    return next((dim for dim in first if isinstance(dim, int)), _RANDOM_ROWS)
 
 
 def _warmup(graph: Graph, rows: Mapping[str, Array], max_batch_size: int) -> dict[str, Any]:

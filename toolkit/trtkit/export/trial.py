@@ -30,7 +30,7 @@ class Trial:
 
     Attributes:
         ranges: [low, high) of each integer input.
-        axis_size: of every dynamic axis but the batch.
+        axis_size: of every dynamic axis; of the first one only where that is no batch.
         positive: whether floating-point values are made positive, for models that take logarithms or roots.
     """
 
@@ -38,21 +38,24 @@ class Trial:
     axis_size: int = _AXIS_SIZES[0]
     positive: bool = False
 
-    def inputs(self, specs: Sequence[TensorSpec], batch: int, seed: int) -> dict[str, Array]:
-        """Rows that all differ, `batch` of them."""
-        made = random_inputs(specs, batch, seed=seed, ranges=self.ranges, default_size=self.axis_size)
+    def inputs(self, specs: Sequence[TensorSpec], batch: int | None, seed: int) -> dict[str, Array]:
+        """Rows that all differ, `batch` of them; None for a first axis that is one like the others."""
+        count = self.axis_size if batch is None else batch
+        made = random_inputs(specs, count, seed=seed, ranges=self.ranges, default_size=self.axis_size)
         floats = {spec.name for spec in specs if spec.dtype.is_float and self.positive}
         return {name: np.abs(array) if name in floats else array for name, array in made.items()}
 
 
-def find_trial(session: Session, specs: Sequence[TensorSpec], known: Mapping[str, list[int]], batch: int) -> Trial:
+def find_trial(
+    session: Session, specs: Sequence[TensorSpec], known: Mapping[str, list[int]], batch: int | None
+) -> Trial:
     """The first way to make random inputs with which the model runs, and gives numbers rather than NaN.
 
     Args:
         session: the model.
         specs: its inputs.
         known: ranges of integer inputs that the graph itself limits.
-        batch: the size of a dynamic first axis.
+        batch: the size of a dynamic first axis; None where that is an axis like the others.
 
     Raises:
         ExportError: none of them works; with ONNX Runtime's reason for the first.
@@ -76,7 +79,7 @@ def find_trial(session: Session, specs: Sequence[TensorSpec], known: Mapping[str
 
 def _candidates(specs: Sequence[TensorSpec], known: Mapping[str, list[int]]) -> Iterator[Trial]:
     integers = [spec.name for spec in specs if spec.dtype.numpy[:3] in ("int", "uin")]
-    dynamic = any(isinstance(dim, str) for spec in specs for dim in spec.shape[1:])
+    dynamic = any(isinstance(dim, str) for spec in specs for dim in spec.shape)
     signs = (False, True) if any(spec.dtype.is_float for spec in specs) else (False,)
     choices: list[dict[str, list[int]]] = []
     for fallback in _FALLBACKS:

@@ -148,6 +148,8 @@ def start_server(
 ) -> RunningServer:
     """Start a server and wait until it says it is ready.
 
+    The kernel ends the server when the thread that called this ends, so that none is left behind by a kill.
+
     Args:
         stack: takes over stopping the server and removing its temporary files.
         repository: the model repository.

@@ -1,0 +1,163 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What of a built model differs from the repository and has to be published."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from trtkit.artifacts import Cache, StageRun
+from trtkit.errors import BuildError, RepositoryError
+from trtkit.project import Project
+from trtkit.repository import CONFIG_FILE, Publication, PublishedVersion, config_text, latest
+
+WARMUP = "warmup"
+_KEPT_FACTS = (
+    "signature", "max_batch_size", "batch", "ranges", "axis_size", "opset", "ir_version", "changes", "parity",
+    "tool_versions",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A built model beside what is published of it.
+
+    Attributes:
+        why: why it has to be published, or why not.
+        current: the version that is published now; None when there is none.
+        publication: what to publish; None when nothing differs.
+        replaces_config: whether a config.pbtxt that is published gives way to another.
+    """
+
+    why: str
+    current: PublishedVersion | None
+    publication: Publication | None = None
+    replaces_config: bool = False
+
+
+class Planner:
+    """Compares what was built with what stands in the repository; `force` publishes everything again."""
+
+    def __init__(self, project: Project, cache: Cache, force: bool) -> None:
+        self.project, self.cache, self.force = project, cache, force
+
+    def plan(self, name: str, text: str, run: StageRun | None) -> Plan:
+        """What to publish of a model: a new version, or config and warm-up data alone, or nothing.
+
+        Args:
+            name: the model.
+            text: its config.pbtxt.
+            run: the export that made it; None for an ensemble.
+
+        Raises:
+            RepositoryError: a config.pbtxt that was edited by hand would be replaced.
+            BuildError: the artifact in the cache is not what it was.
+        """
+        repository = self.project.repository
+        current, on_disk = latest(repository, name), config_text(repository, name)
+        new_version = "--force" if self.force else self._why_new_version(current, run)
+        damaged = "" if new_version else self._changed_warmup(name, run)
+        if current and not new_version and not damaged and on_disk == text:
+            return Plan(f"version {current.version} is up to date", current)
+        self._refuse_to_overwrite(name, text, on_disk)
+        version_files, model_files = self._files(name, run)
+        publication = Publication(
+            name, text, version_files if new_version else None, model_files, self._record(name, run)
+        )
+        why = new_version or f"{damaged or CONFIG_FILE} changed"
+        return Plan(why, current, publication, on_disk not in (None, text))
+
+    def _why_new_version(self, current: PublishedVersion | None, run: StageRun | None) -> str:
+        if current is None:
+            return "no version is published"
+        if current.record.get("artifact") != (run.artifact if run else ""):
+            return "the artifact changed"
+        changed = self._changed_file(current)
+        return f"version {current.version} was changed after it was published: {changed}" if changed else ""
+
+    def _changed_warmup(self, name: str, run: StageRun | None) -> str:
+        """The first warm-up file that is not the artifact's, without which the server refuses the model."""
+        folder = self.project.state / "objects" / (run.artifact if run else "") / WARMUP
+        for file in sorted(folder.glob("*")) if run else ():
+            served = self.project.repository / name / WARMUP / file.name
+            if not served.is_file() or not filecmp.cmp(file, served, shallow=False):
+                return f"{WARMUP}/{file.name}"
+        return ""
+
+    def _changed_file(self, version: PublishedVersion) -> str | None:
+        """The first changed file of a version; files whose stat is unchanged since the last look are trusted."""
+        stats = {n: _stat(version.path / n) for n in version.record.get("files", {})}
+        memo = self.project.state / "verified" / f"{version.model}.json"
+        seen = {"version": version.version, "stats": stats}
+        if memo.is_file() and _read_json(memo) == json.loads(json.dumps(seen)):
+            return None
+        changed = version.changed_file()
+        if changed is None:
+            with suppress(OSError):  # it only saves time
+                memo.parent.mkdir(parents=True, exist_ok=True)
+                memo.write_text(json.dumps(seen))
+        return changed
+
+    def _refuse_to_overwrite(self, name: str, text: str, on_disk: str | None) -> None:
+        if self.force or on_disk is None or on_disk == text:
+            return
+        from trtkit.config import is_generated
+
+        if not is_generated(on_disk):
+            where = self.project.where("models", name)
+            raise RepositoryError(
+                f"{self.project.repository / name / CONFIG_FILE} was written or edited by hand and would be replaced; "
+                f"move its fields to the `config:` block at {where}, or build with --force"
+            )
+
+    def _files(self, name: str, run: StageRun | None) -> tuple[dict[str, Path], dict[str, Path]]:
+        """The version's files and the model folder's files of an artifact; nothing for an ensemble."""
+        if run is None:
+            return {}, {}
+        artifact = self.cache.verified("onnx", run.artifact)
+        if artifact is None:
+            shutil.rmtree(self.project.state / "objects" / run.artifact, ignore_errors=True)
+            raise BuildError(
+                f"model '{name}': its artifact in {self.project.state} was damaged and is removed; build again"
+            )
+        files = {f.relative_to(artifact.path).as_posix(): f for f in artifact.path.rglob("*") if f.is_file()}
+        return (
+            {path: f for path, f in files.items() if not path.startswith(f"{WARMUP}/")},
+            {path: f for path, f in files.items() if path.startswith(f"{WARMUP}/")},
+        )
+
+    def _record(self, name: str, run: StageRun | None) -> dict[str, Any]:
+        spec = self.project.models[name]
+        made: dict[str, Any] = {
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "precision": spec.precision if run else "ensemble",
+            "artifact": run.artifact if run else "",
+            "reference": run.artifact if run else "",  # the FP32 graph that the served one is validated against
+        }
+        if run:
+            made["source"] = spec.source.model_dump(exclude_none=True) if spec.source else {}
+            made["made_from"] = {"inputs": run.inputs, "files": run.files}
+            made |= {key: run.facts[key] for key in _KEPT_FACTS}
+        return made
+
+
+def _stat(path: Path) -> list[int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return []
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
