@@ -61,9 +61,8 @@ def run(victim: Victim, before: float, publication: float, kills: int, server: b
             print(exc)
         outcomes[outcome] += 1
         seconds = time.perf_counter() - started
-        print(
-            f"{turn + 1:3}. after {kill.seconds:5.2f} s: {outcome:22} ({kill.reached or 'no output yet'}) [{seconds:.1f} s]"
-        )
+        reached = kill.reached or "no output yet"
+        print(f"{turn + 1:3}. after {kill.seconds:5.2f} s: {outcome:22} ({reached}) [{seconds:.1f} s]")
     print(f"{kills} kills: {', '.join(f'{count} × {outcome}' for outcome, count in sorted(outcomes.items()))}")
     return 1 if outcomes["DID NOT HOLD"] else 0
 
