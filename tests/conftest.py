@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from trtkit.server import RunningServer, serve
+
+# new examples where people work, the same ones in CI; examples on a busy machine may take their time
+settings.register_profile("trtkit", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("trtkit")
 
 
 @dataclass(frozen=True)

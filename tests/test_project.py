@@ -583,10 +583,14 @@ def test_any_value_gives_a_project_or_one_sentence(folder: Path, value: Any) -> 
     gives_a_project_or_one_sentence(folder, json.dumps(value).encode())
 
 
+# YAML 1.1 folds these three line breaks into spaces where PyYAML's writer puts them unquoted
+PLAIN_TEXT = st.text(st.characters(exclude_characters="\x85\u2028\u2029", exclude_categories=["Cs"]))
+
+
 @settings(deadline=None, max_examples=200)
 @given(
     value=st.recursive(
-        st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text() | st.floats(allow_nan=False),
+        st.none() | st.booleans() | st.integers(-(2**63), 2**63) | PLAIN_TEXT | st.floats(allow_nan=False),
         lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abc:- #é", max_size=4), inner, max_size=4),
         max_leaves=20,
     )
