@@ -81,6 +81,10 @@ BAKED = {
         graph(X, "float[batch, 8] a, float[batch, 8] b", "a = Neg(x)\n m = ReduceMin<axes=[0]>(a)\n b = Sub(a, m)"),
         "ReduceMin 'm'",
     ),
+    "a reshape that takes one row": (
+        graph(X, "float[batch, 8] y", "t = Reshape(x, s)\n y = Add(x, t)", "int64[2] s = {1, 8}"),
+        "Reshape 't'",
+    ),
     "rows twice over": (graph(X, "float[batch, 8] y", "z = Neg(x)\n y = Concat<axis=0>(z, z)"), "Concat 'y'"),
     "a batch that becomes channels": (
         weights(
@@ -336,6 +340,13 @@ def test_a_graph_whose_batch_is_dynamic_is_believed(name: str, tmp_path: Path) -
     assert {shape[0] for shape in shapes} == {"batch"}
 
 
+def test_sequences_inside_of_a_graph_do_not_hinder_the_search(tmp_path: Path) -> None:
+    nodes = "s = SplitToSequence<axis=1>(x)\n z = ConcatFromSequence<axis=1>(s)\n m = ReduceMax<axes=[0]>(z)\n"
+    nodes += " y = Sub(z, m)"
+    with pytest.raises(ExportError, match="the node that baked it in is ReduceMax 'm'"):
+        export_onnx(tmp_path, graph(X, "float[batch, 8] y", nodes))
+
+
 @pytest.mark.parametrize("name", ["time and batch flattened together", "heads merged into the batch", "LSTM", "a loop"])
 def test_no_innocent_node_is_named_before_the_guilty_one(name: str, tmp_path: Path) -> None:
     """What is behind a batch that was moved, merged or looped over is still looked at."""
@@ -369,6 +380,12 @@ def test_a_batch_of_eight_is_the_default(tmp_path: Path) -> None:
 def test_rows_too_many_are_said_with_the_shape(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"with a batch of 1 output 'y' has the shape \[2, 8\]; the node"):
         export_onnx(tmp_path, BAKED["rows twice over"][0])
+
+
+def test_a_batch_of_one_is_looked_at_with_two_rows(tmp_path: Path) -> None:
+    model, node = BAKED["rows twice over"]
+    with pytest.raises(ExportError, match=f"with a batch of 1 .*; the node that baked it in is {node}"):
+        export_onnx(tmp_path, model, "config: {max_batch_size: 1}")
 
 
 def test_a_graph_that_breaks_only_at_the_largest_batch_is_refused(tmp_path: Path) -> None:

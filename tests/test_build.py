@@ -776,6 +776,15 @@ def test_what_a_killed_build_left_is_removed_by_the_next(one: Workspace) -> None
     assert not list((one.root / ".trtkit").glob("*-abc"))
 
 
+def test_a_worker_whose_build_is_gone_does_nothing(work: Workspace) -> None:
+    work.write("m: {source: {callable: make.py:f}}", make__py="def f():\n    open('ran', 'w').close()\n")
+    command = [sys.executable, "-m", "trtkit.build_worker", str(work.root / "trtkit.yaml"), "m", "1", "1"]
+    done = subprocess.run(command, cwd=work.root, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "the build was killed before its worker began" in done.stderr
+    assert sorted(path.name for path in work.root.iterdir()) == ["make.py", "trtkit.yaml"]
+
+
 def test_the_worst_error_of_an_export() -> None:
     outputs = {"a": {"max_abs": 0.5}, "b": {"max_abs": 0.25}}
     assert worst_parity({"parity": {"compared": True, "outputs": outputs}}) == 0.5

@@ -104,26 +104,27 @@ class Victim:
     def measure(self) -> tuple[float, float]:
         """A build that has to end well; the seconds until it publishes, and those of publishing."""
         started = time.perf_counter()
-        process = self.start()
-        self._wait(process, staging=True)
+        old, process = self.staged(), self.start()
+        while process.poll() is None and not self.staged() - old:
+            time.sleep(0.0005)
         before = time.perf_counter()
-        self._wait(process, staging=False)
+        while process.poll() is None and self.staged() - old:
+            time.sleep(0.0005)
         seconds = before - started, time.perf_counter() - before
-        assert process.wait() == 0, process.communicate()[0]
-        process.communicate()
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
         return seconds
 
-    def _wait(self, process: subprocess.Popen[str], *, staging: bool) -> None:
-        """Wait until something is staged, or no longer, or the process has ended."""
-        while process.poll() is None and bool(list((self.root / ".trtkit").glob("staging-*"))) is not staging:
-            time.sleep(0.0005)
+    def staged(self) -> set[str]:
+        """What is staged now, or was left by a killed build."""
+        return {path.name for path in (self.root / ".trtkit").glob("staging-*")}
 
     def kill(self, seconds: float, *, publishing: bool) -> Kill:
         """Start a build and kill it, with its workers or alone, so long after its start or its first staged file."""
-        process = self.start()
+        old, process = self.staged(), self.start()
         started = time.perf_counter()
-        if publishing:
-            self._wait(process, staging=True)
+        while publishing and process.poll() is None and not self.staged() - old:
+            time.sleep(0.0005)
         time.sleep(seconds)
         alive = process.poll() is None
         if self.random.random() < 0.5:
@@ -137,7 +138,7 @@ class Victim:
         """Change the sources and kill their build at a random moment; two of three while it publishes."""
         self.change()
         publishing = self.random.random() < 2 / 3
-        return self.kill(self.random.uniform(0.0, publication if publishing else before), publishing=publishing)
+        return self.kill(self.random.uniform(0.0, 1.5 * publication if publishing else before), publishing=publishing)
 
     def check(self) -> None:
         """Everything in the repository is whole, fits together, and no published version has changed."""

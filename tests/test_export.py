@@ -741,6 +741,28 @@ def test_large_weights_go_to_a_file_beside_the_graph(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_limit")
+def test_large_weights_of_branches_go_there_too_and_text_stays(tmp_path: Path) -> None:
+    nodes = """
+        y = If (c) <then_branch = t () => (float[batch, 16] p) <float[16, 16] v = {0}> { p = MatMul(x, v) },
+                    else_branch = e () => (float[batch, 16] q) { q = Abs(x) }>
+        z = ai.onnx.ml.LabelEncoder<keys_int64s=[0], values_strings=["a"]>(i)
+    """
+    model = graph(
+        "float[batch, 16] x, int64[batch, 1] i", "float[batch, 16] y, string[batch, 1] z", nodes, "bool c = {1}"
+    )
+    inner = model.graph.node[0].attribute[0].g
+    inner.initializer[0].CopyFrom(numpy_helper.from_array(np.eye(16, dtype=np.float32) * 3, "v"))
+    words = np.array([b"word"] * 400, dtype=object)
+    model.graph.initializer.append(helper.make_tensor("words", TensorProto.STRING, [400], words.tolist()))
+    result = export_onnx(tmp_path, model)
+    alone = onnx.load(result.folder / MODEL_FILE, load_external_data=False)
+    assert [tensor.name for tensor in external_tensors(alone)] == ["v"]
+    assert len(next(t for t in alone.graph.initializer if t.name == "words").string_data) == 400
+    outputs = result.run(x=np.ones((2, 16), np.float32), i=np.zeros((2, 1), np.int64))
+    np.testing.assert_array_equal(outputs["y"], np.full((2, 16), 3))
+
+
+@pytest.mark.usefixtures("small_limit")
 def test_large_models_give_what_small_ones_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).standard_normal((5, 16)).astype(np.float32)
     beside = export_onnx(tmp_path / "beside", large())
@@ -785,11 +807,10 @@ def test_a_damaged_large_model_is_refused(tmp_path: Path) -> None:
     assert "the graph is not valid ONNX: No Op registered for Magic" in refused(tmp_path, large("y = Magic(x, w)"))
 
 
-def test_constants_that_do_not_fit_into_a_message_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constants_that_do_not_fit_into_a_message_are_refused(tmp_path: Path) -> None:
     def too_large(self: ModelProto, **_: object) -> bytes:
         raise ValueError("Failed to serialize proto")
 
-    monkeypatch.setattr(onnx_file, "onnx", onnx)
     with pytest.raises(
         ExportError, match=r"^here: the graph without its weights does not fit into an ONNX file of 2 GB"
     ):
@@ -853,6 +874,48 @@ def test_a_value_per_row_is_warmed_up_with_dims_of_one(tmp_path: Path) -> None:
     result = export_onnx(tmp_path, onnx_models.scalar_per_row())
     assert result.facts["warmup"] == {"x": {"dims": [1], "file": "input_0.bin"}}
     assert (result.folder / "warmup/input_0.bin").stat().st_size == 4
+
+
+# --- ONNX Runtime in this process
+
+
+def test_text_goes_in_as_bytes_and_comes_out_as_bytes() -> None:
+    session = Session(onnx_models.identity(TensorProto.STRING, ["batch", 1]).SerializeToString())
+    words = np.array([["é".encode()], [b""], [b"a\0b"]], dtype=object)
+    np.testing.assert_array_equal(session.run({"x": words})["y"], words)
+    np.testing.assert_array_equal(session.run({"x": words[:2].astype("S")})["y"], words[:2])
+
+
+def test_bytes_that_are_no_text_go_in_too() -> None:
+    session = Session(onnx_models.label_of_bytes().SerializeToString())
+    words = np.array([[b"\xff"], [b"cat"], ["né".encode()], [b"c"]], dtype=object)
+    np.testing.assert_array_equal(session.run({"word": words})["label"], [[3], [1], [2], [-1]])
+
+
+def test_bytes_that_are_no_text_do_not_come_out_and_that_is_said() -> None:
+    session = Session(onnx_models.identity(TensorProto.STRING, ["batch", 1]).SerializeToString())
+    with pytest.raises(
+        ExportError, match=r"^ONNX Runtime cannot run the model on x\[1, 1\]: 'utf-8' codec can't decode"
+    ):
+        session.run({"x": np.array([[b"\xff"]], dtype=object)})
+
+
+def test_only_the_outputs_that_are_asked_for_come() -> None:
+    session = Session(onnx_models.two_outputs().SerializeToString())
+    x = np.ones((1, 2), np.float32)
+    assert [list(session.run({"x": x}, names)) for names in (["absolute"], [], None)] == [
+        ["absolute"],
+        [],
+        ["negative", "absolute"],
+    ]
+
+
+def test_shape_inference_that_fails_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("no\nshape")
+
+    monkeypatch.setattr("trtkit.export.normalize.shape_inference.infer_shapes", fails)
+    assert refused(tmp_path, NEG) == "shape inference failed: no shape"
 
 
 # --- errors of the file system, and the key

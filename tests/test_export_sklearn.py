@@ -13,8 +13,9 @@ from sklearn.datasets import load_iris
 
 from exporting import Result, export_python
 from trtkit.errors import ExportError, MissingDependencyError
-from trtkit.export import sklearn_outputs
+from trtkit.export import parity, sklearn_outputs, sklearn_source
 from trtkit.export.onnx_file import MODEL_FILE
+from trtkit.numerics import difference
 
 FLOWERS, KINDS = load_iris(return_X_y=True)
 FLOWERS = FLOWERS.astype(np.float32)
@@ -186,8 +187,8 @@ def test_real_data_give_the_estimators_own_classes(tmp_path: Path) -> None:
 def test_the_comparison_stands_on_real_data_where_there_are_some(tmp_path: Path) -> None:
     code = LINEAR + "LogisticRegression(max_iter=500).fit(X, y)"
     (tmp_path / "rows.py").write_text(f"{HEAD}\ndef data():\n    return {{'x': X}}, y\n")
-    parity = made(tmp_path, code, "evaluate: {data: rows.py:data}").facts["parity"]
-    assert (parity["data"], parity["rows"]) == ("rows.py:data", 150)
+    facts = made(tmp_path, code, "evaluate: {data: rows.py:data}").facts["parity"]
+    assert (facts["data"], facts["rows"]) == ("rows.py:data", 150)
 
 
 def test_outputs_are_renamed_and_compared_under_their_new_names(tmp_path: Path) -> None:
@@ -304,6 +305,45 @@ def test_an_output_that_the_estimator_has_no_method_for_is_said(
     assert (list(parity["outputs"]), parity["not_compared"]) == (["label"], ["scores"])
 
 
+def test_a_request_that_does_not_batch_is_compared_whole(tmp_path: Path) -> None:
+    (tmp_path / "rows.py").write_text(f"{HEAD}\ndef data():\n    return {{'x': X}}, y\n")
+    code = LINEAR + "LogisticRegression(max_iter=500).fit(X, y)"
+    block = "inputs: {x: {shape: [3, 4]}}\nevaluate: {data: rows.py:data}"
+    result = made(tmp_path, code, block)
+    assert (result.size, result.facts["parity"]["rows"]) == (0, 3)
+    block = "config: {max_batch_size: 0}\nevaluate: {data: rows.py:data}"
+    assert made(tmp_path / "dynamic", code, block.replace("rows.py", "../rows.py")).facts["parity"]["rows"] == 16
+
+
+def test_data_that_the_graph_cannot_take_are_said_with_the_place(tmp_path: Path) -> None:
+    """A category that was not there at the fit."""
+    (tmp_path / "rows.py").write_text(
+        "import numpy as np\ndef data():\n    return {'x': np.array([['red'], ['mauve'], ['red']], dtype=object)}\n"
+    )
+    code = "from sklearn.preprocessing import *\nOneHotEncoder().fit(np.array([['red'], ['blue']], dtype=object))"
+    block = "inputs: {x: {data_type: BYTES, shape: [batch, 1]}}\nevaluate: {data: rows.py:data}\n"
+    with pytest.raises(ExportError, match=r"^trtkit.yaml:3:14: .*running OneHotEncoder node.*Unknown Category"):
+        made(tmp_path, code, block + "config: {max_batch_size: 0}")
+
+
+def test_a_classifier_that_cannot_give_its_scores_as_a_tensor_is_asked_for_what_it_has() -> None:
+    asked = []
+
+    class Skl2onnx:
+        @staticmethod
+        def convert_sklearn(*_: object, options: object, **__: object) -> str:
+            asked.append(options)
+            if options:
+                raise NameError("Option 'zipmap' not in [] for class 'Own'")
+            return "graph"
+
+    class Own:
+        classes_ = (0, 1)
+
+    assert sklearn_source._converted(Skl2onnx, Own(), []) == "graph"
+    assert asked == [{"zipmap": False}, None]
+
+
 # --- what cannot be exported
 
 REFUSED = {
@@ -370,6 +410,18 @@ def test_a_graph_that_is_not_its_estimator_is_refused(tmp_path: Path) -> None:
         ExportError, match="the exported graph is not its source: output 'variable' on random data: 16 of 16 "
     ):
         made(tmp_path, converted_as_ridge("return super().predict(X) * 1.01"))
+
+
+@pytest.mark.parametrize(("off", "passes"), [(0.9e-5, True), (1.2e-5, False)])
+def test_what_is_near_zero_is_held_to_the_unit_of_the_largest_value(off: float, passes: bool) -> None:
+    expected, actual = np.array([1e6, 0.0]), np.array([1e6, 1e6 * off])
+    assert difference(expected, actual, *parity._tolerance(expected, actual)).passed is passes
+
+
+@pytest.mark.parametrize(("off", "passes"), [(0.9e-4, True), (1.1e-4, False)])
+def test_small_values_are_held_to_an_absolute_difference(off: float, passes: bool) -> None:
+    expected, actual = np.array([0.01, 0.0], np.float32), np.array([0.01, off], np.float32)
+    assert difference(expected, actual, *parity._tolerance(expected, actual)).passed is passes
 
 
 def test_a_source_that_fails_on_the_data_is_named_with_its_line(tmp_path: Path) -> None:

@@ -214,3 +214,19 @@ def test_perf_starts_its_own_server(built_sample: Path) -> None:
     assert measured["error_count"] == 0
     assert measured["throughput_infer_per_s"] > 0
     assert measured["server"]["queue_ns"] >= 0
+
+
+def test_one_value_per_row_from_the_graph_to_the_server(tmp_path: Path) -> None:
+    """The graph's [batch] is [batch, 1] on the server; the same data serve for both."""
+    doubled = helper.make_node("Add", ["x", "x"], ["y"])
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]) for name in "xy"]
+    graph = helper.make_graph([doubled], "scalars", tensors[:1], tensors[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), tmp_path / "m.onnx")
+    np.savez(tmp_path / "data.npz", x=np.arange(20, dtype=np.float32))
+    project = "models: {m: {source: {onnx: m.onnx}, evaluate: {data: data.npz}}}\n"
+    (tmp_path / "trtkit.yaml").write_text(project)
+    trtkit("build", cwd=tmp_path)
+    (report,) = json_of("validate", cwd=tmp_path)["models"]
+    assert (report["passed"], report["rows"]) == (True, 20)
+    answer = json_of("infer", "m", "--input", "x=[[1.5],[2]]", cwd=tmp_path)
+    assert answer["outputs"]["y"]["data"] == [3.0, 4.0]

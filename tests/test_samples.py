@@ -437,3 +437,13 @@ def test_a_damaged_npz_gives_arrays_or_one_sentence(scratch: Path, position: int
     except DataError as exc:
         message = str(exc)
     assert message.isprintable()
+
+
+@pytest.mark.parametrize(("shape", "given_shape"), [((("batch",)), (3, 1)), (("batch", 1), (3,))])
+def test_one_value_per_row_fits_the_graph_s_shape_and_triton_s(
+    shape: tuple[Any, ...], given_shape: tuple[int, ...]
+) -> None:
+    spec = TensorSpec("x", by_name("FP32"), shape)
+    made = as_tensor(np.arange(3, dtype=np.float32).reshape(given_shape), spec, "here")
+    assert made.shape == (3, 1)[: len(shape)]
+    assert made.ravel().tolist() == [0.0, 1.0, 2.0]

@@ -405,7 +405,7 @@ def run_worker(project: Project, name: str) -> float:
     reader, writer = os.pipe()
     with output, os.fdopen(reader, "rb") as pipe:
         process = subprocess.Popen(
-            [sys.executable, "-m", "trtkit.build_worker", str(project.file), name, str(writer)],
+            [sys.executable, "-m", "trtkit.build_worker", str(project.file), name, str(writer), str(os.getpid())],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=[writer], cwd=project.root,
         )  # fmt: skip
         os.close(writer)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: trtkit contributors
 # SPDX-License-Identifier: Apache-2.0
-"""One export in a process of its own: ``python -m trtkit.build_worker PROJECT_FILE MODEL RESULT_FD``.
+"""One export in a process of its own: ``python -m trtkit.build_worker PROJECT_FILE MODEL RESULT_FD BUILD_PID``.
 
 The user's code may print, change global state or crash; here it can. The result, or the error, goes to a
 pipe as one JSON object; everything printed goes to the log.
@@ -106,7 +106,9 @@ def run_export(project: Project, name: str) -> dict[str, Any]:
 def main() -> None:
     """The worker's entry point."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end when the build is killed
-    project_file, name, descriptor = sys.argv[1:4]
+    project_file, name, descriptor, build = sys.argv[1:5]
+    if os.getppid() != int(build):
+        sys.exit("the build was killed before its worker began")
     os.set_inheritable(int(descriptor), False)  # a program that the user's code leaves running would hold it open
     try:
         result = run_export(load_project(Path(project_file)), name)

@@ -134,11 +134,16 @@ def as_tensor(value: Any, spec: TensorSpec, where: str) -> Array:
     """A value as the array an input takes.
 
     Numbers are converted only where no value changes its kind (no float to integer); axis 0 may have any size.
+    One value per row may be given as [N] or [N, 1]: the graph's shape is the one, Triton's the other.
 
     Raises:
         DataError: another rank, a fixed axis of another size, or a data type that does not convert.
     """
     array = _array(value, f"{where}: data for input {spec}")
+    if len(spec.shape) == 2 and spec.shape[1] == 1 and array.ndim == 1:
+        array = array[:, np.newaxis]
+    elif len(spec.shape) == 1 and array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
     wrong = len(array.shape) != len(spec.shape) or any(
         isinstance(dim, int) and dim != size for dim, size in zip(spec.shape[1:], array.shape[1:], strict=True)
     )

@@ -78,7 +78,8 @@ def _inputs(client: Client, model: str, folder: Path, given: dict[str, Any]) -> 
     if given["use_random"] or not (given["files"] or given["given"] or given["data"]):
         published = latest(folder, model)
         record = published.record if published else {}
-        return recorded_inputs(record, signature.inputs, given["batch"], given["seed"])
+        rows = given["batch"] if batching else int(record.get("axis_size", 1))
+        return recorded_inputs(record, signature.inputs, rows, given["seed"])
     return read_inputs(signature, batching, given["data"], given["given"], given["files"])
 
 

@@ -29,7 +29,7 @@ _COARSE_TYPES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 _COARSE_OPERATORS = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul")
 _ROWS_CHECKED = 4
 # the largest batch is proven up to so many bytes of input
-_PROOF_BYTES = 64 << 20
+_PROOF_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def signature_of(model: onnx.ModelProto, where: str) -> Signature:
 
     Raises:
         ExportError: it has no inputs, or two of one name, or one of its tensors is none, of a type Triton has
-            no name for, without a rank, or empty by its shape.
+            no name for, or empty by its shape.
     """
     for side, values in (("inputs", model.graph.input), ("outputs", model.graph.output)):
         if double := [name for name, count in Counter(value.name for value in values).items() if count > 1]:
@@ -36,8 +36,6 @@ def tensor_specs(values: Iterable[onnx.ValueInfoProto], side: str, where: str) -
     for value in values:
         what = f"{where}: {side} '{value.name}'"
         dtype = tensor_dtype(value, what)
-        if not value.type.tensor_type.HasField("shape"):
-            raise ExportError(f"{what} has no rank; export it with one (dynamic axes are fine)")
         shape = tuple(_dim(dim) for dim in value.type.tensor_type.shape.dim)
         if not all(
             isinstance(name, str | int) for name in (value.name, *shape)
@@ -50,9 +48,7 @@ def tensor_specs(values: Iterable[onnx.ValueInfoProto], side: str, where: str) -
 
 def tensor_dtype(value: onnx.ValueInfoProto, what: str) -> DType:
     """The data type of an input or output; ExportError when Triton or ONNX Runtime's Python API has none."""
-    kind = value.type.WhichOneof("value")
-    if kind is None:
-        raise ExportError(f"{what} has no type; export it with one")
+    kind = value.type.WhichOneof("value") or "nothing"
     if kind != "tensor_type":
         raise ExportError(
             f"{what} is no tensor but of the kind {kind.removesuffix('_type')}; Triton serves tensors only"

@@ -16,9 +16,10 @@ from trtkit.export.sources import Loaded
 from trtkit.numerics import Array, difference
 from trtkit.project.callables import user_error
 
-# the exported FP32 graph against its FP64 or FP32 source
-_RTOL, _ATOL = 1e-3, 1e-4
-_RTOL_HALF, _ATOL_HALF = 1e-2, 2e-3
+# the exported FP32 graph against its FP64 or FP32 source: relative, and absolute in units of the largest value,
+# because what is near zero may be the difference of two that are not; values below 1 have 1e-4 at least
+_RTOL, _ATOL, _ATOL_LEAST = 1e-3, 1e-5, 1e-4
+_RTOL_HALF, _ATOL_HALF, _ATOL_LEAST_HALF = 1e-2, 2e-3, 2e-3
 # trees may take another branch at a rounded threshold, and two equal scores another order
 _SHARE = {"sklearn": 0.01}
 
@@ -65,11 +66,18 @@ def compare(
 def _compare_one(expected: Array, actual: Array, share: float, name: str, origin: str, where: str) -> dict[str, Any]:
     if expected.size == actual.size:
         expected = expected.reshape(actual.shape)  # [N] and [N, 1] are the same answers
-    half = np.float16 in (expected.dtype, actual.dtype)
-    result = difference(expected, actual, *((_RTOL_HALF, _ATOL_HALF) if half else (_RTOL, _ATOL)))
+    result = difference(expected, actual, *_tolerance(expected, actual))
     if result.problem or result.outside > share * result.elements:
         found = f"{result.outside} of {result.elements} elements differ, at most by {result.max_abs:.3g}"
+        found += "; if it needs double precision, give it `inputs:` of FP64" if share else ""
         raise ExportError(
             f"{where}: the exported graph is not its source: output '{name}' on {origin}: {result.problem or found}"
         )
     return result.to_json()
+
+
+def _tolerance(expected: Array, actual: Array) -> tuple[float, float]:
+    half = np.float16 in (expected.dtype, actual.dtype)
+    rtol, share, least = (_RTOL_HALF, _ATOL_HALF, _ATOL_LEAST_HALF) if half else (_RTOL, _ATOL, _ATOL_LEAST)
+    finite = expected[np.isfinite(expected)] if expected.dtype.kind == "f" else np.zeros(0)
+    return rtol, max(least, share * float(np.abs(finite).max(initial=0.0)))
