@@ -416,9 +416,10 @@ def run_worker(project: Project, name: str) -> float:
             process.kill()
             process.wait()
             raise
-    if not answer:
-        raise BuildError(_death(name, code, log))
-    result = json.loads(answer)
+    try:
+        result = json.loads(answer)
+    except ValueError as exc:  # nothing, or half of it
+        raise BuildError(_death(name, code, log)) from exc
     if "error" in result:
         raise getattr(errors, result["error"])(result["message"])
     return float(result["seconds"])

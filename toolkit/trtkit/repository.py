@@ -268,6 +268,8 @@ def _hidden_prefix(repository: Path) -> str:
 
 def clean_staging(repository: Path, state: Path) -> None:
     """Remove what a killed build left; only call it while holding the build lock."""
+    for half_written in state.glob("stages/*/.*"):
+        half_written.unlink(missing_ok=True)
     mine = [*state.glob(f"{STAGING_PREFIX}*"), *state.glob("tmp-*")]
     hidden = f"{glob.escape(_hidden_prefix(repository))}*"
     shared = [*repository.parent.glob(hidden), *repository.glob(hidden), *repository.glob(f"*/{hidden}")]

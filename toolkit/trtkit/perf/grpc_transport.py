@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
+# gRPC's own words for a connection that ended under a request
+_BROKEN = re.compile("socket closed|connection reset|broken pipe|failed to connect|recvmsg|goaway", re.IGNORECASE)
 
 
 class GrpcTransport:
@@ -91,7 +94,10 @@ def _failure_of(error: grpc.aio.AioRpcError, channel: Any) -> Failure:
     details = error.details() or ""
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Failure(TIMEOUT, details)
-    # a full queue is UNAVAILABLE too, but then the channel is still connected
-    if code is grpc.StatusCode.UNAVAILABLE and channel.get_state() is not grpc.ChannelConnectivity.READY:
+    # a full queue is UNAVAILABLE too, but then the channel is still connected; where a connection broke, the
+    # request may fail a moment before the channel's state says so
+    if code is grpc.StatusCode.UNAVAILABLE and (
+        channel.get_state() is not grpc.ChannelConnectivity.READY or _BROKEN.search(details)
+    ):
         return Failure(CONNECTION, details, disconnected=True)
     return Failure(f"gRPC {code.name}", details)

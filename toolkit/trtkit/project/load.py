@@ -94,13 +94,17 @@ def load_project(file: Path) -> Project:
         spec = ProjectSpec.model_validate(value)
     except ValidationError as exc:
         raise ProjectError(_first_complaint(exc, file.name, value, positions)) from exc
-    root = file.resolve().parent
+    resolved = file.resolve()
+    where = f"{file.name}:{_position(positions, ('repository',))}: repository:"
     try:
-        repository = (root / spec.repository).resolve()
+        repository = (resolved.parent / spec.repository).resolve()
     except (OSError, RuntimeError) as exc:  # a name too long, or a loop of symbolic links
-        where = f"{file.name}:{_position(positions, ('repository',))}"
-        raise ProjectError(f"{where}: repository: {no_path(spec.repository, exc)}") from exc
-    project = Project(root / file.name, repository, dict(spec.models), positions)
+        raise ProjectError(f"{where} {no_path(spec.repository, exc)}") from exc
+    if resolved.is_relative_to(repository):
+        raise ProjectError(
+            f"{where} '{spec.repository}' holds the project itself; give the models a folder of their own"
+        )
+    project = Project(resolved, repository, dict(spec.models), positions)
     for path, reference in _references(project):
         check_reference(reference, project.root, project.where(*path))
     return project
