@@ -9,6 +9,7 @@ import json
 import os
 import py_compile
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -352,6 +353,7 @@ def test_code_that_raises_names_the_users_line(
         ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL"),
         ("os.kill(os.getpid(), signal.SIGRTMIN + 3)", f"was killed by signal {signal.SIGRTMIN + 3}"),
         ("os._exit(3)", "ended with exit code 3"),
+        ("os.write(int(sys.argv[3]), b'{'); os._exit(0)", "ended with exit code 0"),
         ("sys.exit(4)", "ended with exit code 4"),
     ],
 )
@@ -688,6 +690,45 @@ def test_what_was_made_to_fit_a_model_that_is_held_back_is_held_back_too(ensembl
     assert tree(ensemble.repository) == before
 
 
+def test_the_other_steps_of_what_is_held_back_are_held_back_too(ensemble: Workspace) -> None:
+    other = """
+    c: {source: {onnx: c.onnx}}
+    f: {ensemble: [{model: a, inputs: {x: X}, outputs: {y: T}}, {model: c, inputs: {x: T}, outputs: {y: Y}}]}
+    """
+    ensemble.write(pair() + other, c__onnx=times(5))
+    ensemble.built()
+    before = tree(ensemble.repository)
+    for name in ("a", "c"):  # which fit each other, as `f` has it; but `b` and so `e` stay 4 wide
+        onnx.save(times(2, width=5), str(ensemble.root / f"{name}.onnx"))
+    results, _ = ensemble.build()
+    assert [results[name].error for name in "acf"] == [held("a", 2), held("c", 6, "f"), held("f", 7)]
+    assert tree(ensemble.repository) == before
+
+
+def test_an_ensemble_that_is_not_published_holds_nothing_back(work: Workspace) -> None:
+    work.write(pair().split("    e:")[0], a__onnx=times(2), b__onnx=times(3))
+    work.built()
+    work.write(pair(), a__onnx=times(2, width=5))
+    results, error = work.build()
+    assert isinstance(error, ConfigError)
+    assert results["e"].error == str(error)
+    assert (results["a"].version, results["a"].error) == (2, "")
+
+
+def test_a_step_that_is_not_there_at_all_is_not_held_back(ensemble: Workspace) -> None:
+    shutil.rmtree(ensemble.repository / "a")
+    (ensemble.root / "b.onnx").write_bytes(b"no model")
+    results, _ = ensemble.build()
+    assert (results["a"].version, results["a"].error) == (1, "")
+
+
+def test_only_what_was_published_took_time_to_publish(ensemble: Workspace) -> None:
+    onnx.save(times(7), str(ensemble.root / "a.onnx"))
+    results = ensemble.built()
+    assert results["a"].stages[-1].seconds > 0.0
+    assert [results[name].stages[-1].seconds for name in "be"] == [0.0, 0.0]
+
+
 def test_a_model_built_alone_takes_its_published_ensembles_along(ensemble: Workspace) -> None:
     ensemble.write(pair(", config: {max_batch_size: 2}"))
     results = ensemble.built("a")
@@ -772,8 +813,11 @@ def test_builds_at_the_same_time_all_end_well(work: Workspace) -> None:
 def test_what_a_killed_build_left_is_removed_by_the_next(one: Workspace) -> None:
     for name in ("staging-abc", "tmp-abc"):
         (one.root / ".trtkit" / name / "m").mkdir(parents=True)
-    one.built()
+    half_written = one.root / ".trtkit" / "stages" / "m" / ".export.json.abc"
+    half_written.write_text("[{")
+    assert one.built()["m"].up_to_date
     assert not list((one.root / ".trtkit").glob("*-abc"))
+    assert not half_written.exists()
 
 
 def test_a_worker_whose_build_is_gone_does_nothing(work: Workspace) -> None:

@@ -337,3 +337,26 @@ def test_nobody_listening_is_an_error_at_the_start():
         address = Address(*free.getsockname())
     with pytest.raises(ServerUnavailableError, match=f"cannot connect to {address}"):
         asyncio.run(HttpTransport(address, [b""], 2, 5.0).open(lambda *_: None))
+
+
+@pytest.mark.parametrize(
+    ("state", "details", "kind"),
+    [
+        ("READY", "Socket closed", "connection"),
+        ("READY", "recvmsg:Connection reset by peer", "connection"),
+        ("TRANSIENT_FAILURE", "anything", "connection"),
+        ("READY", "Exceeds maximum queue size", "gRPC UNAVAILABLE"),
+    ],
+)
+def test_an_unavailable_server_is_a_broken_connection_or_a_full_queue(state, details, kind):
+    import grpc
+    import grpc.aio
+
+    from trtkit.perf.grpc_transport import _failure_of
+
+    class Channel:
+        def get_state(self):
+            return grpc.ChannelConnectivity[state]
+
+    error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
+    assert _failure_of(error, Channel()).kind == kind

@@ -185,6 +185,16 @@ COMPLAINTS = {
         "1:1",
         "repository: 'a\\x00' holds unprintable characters",
     ),
+    "the project's own folder for the repository": (
+        "repository: .",
+        "1:1",
+        "repository: '.' holds the project itself; give the models a folder of their own",
+    ),
+    "a folder above the project for the repository": (
+        "models: {}\nrepository: ..",
+        "2:1",
+        "repository: '..' holds the",
+    ),
     "a tag that runs code": (
         "a: !!python/object/apply:os.system [x]",
         "1:4",
@@ -405,6 +415,16 @@ def test_paths_are_relative_to_the_project_file(folder: Path) -> None:
     assert project.root == folder
     assert project.repository == folder.parent / "elsewhere"
     assert project.state == folder / ".trtkit"
+
+
+def test_a_link_to_a_project_file_is_the_project_it_points_to(folder: Path, tmp_path: Path) -> None:
+    load(folder, MODEL)
+    (folder / "trtkit.yaml").rename(folder / "real.yaml")
+    (tmp_path / "trtkit.yaml").symlink_to(folder / "real.yaml")
+    project = load_project(tmp_path / "trtkit.yaml")
+    assert project.file == folder / "real.yaml"
+    assert project.root == folder
+    assert project.where("models") == "real.yaml:1:1"
 
 
 def test_a_project_cannot_be_changed(folder: Path) -> None:
