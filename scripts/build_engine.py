@@ -10,13 +10,14 @@ from importlib import import_module
 from pathlib import Path
 
 from trtkit import ShapeRange, build_engine, plan_info
+from trtkit.engine import EngineOptions
 
 
 def shape_range(text: str) -> tuple[str, ShapeRange]:
     """NAME=MIN,OPT,MAX with sizes joined by x."""
     name, _, shapes = text.rpartition("=")
-    sizes = [tuple(int(size) for size in shape.split("x")) for shape in shapes.split(",")]
-    return name, ShapeRange(*sizes)
+    minimum, optimum, maximum = (tuple(int(size) for size in shape.split("x")) for shape in shapes.split(","))
+    return name, ShapeRange(minimum, optimum, maximum)
 
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -24,8 +25,15 @@ parser.add_argument("onnx", type=Path)
 parser.add_argument("plan", type=Path)
 parser.add_argument("--profile", action="append", nargs="+", default=[], type=shape_range, metavar="NAME=MIN,OPT,MAX")
 parser.add_argument("--module", default="tensorrt", help="tensorrt (needs the GPU) or tensorrt_rtx (evidence only)")
+parser.add_argument("--compute-capability", action="append", default=[], help="for tensorrt_rtx, e.g. 8.9")
 arguments = parser.parse_args()
 
-plan = build_engine(import_module(arguments.module), arguments.onnx, [dict(profile) for profile in arguments.profile])
-arguments.plan.write_bytes(plan)
-print(f"{arguments.plan}: {len(plan)} bytes, {plan_info(plan)}")
+built = build_engine(
+    import_module(arguments.module),
+    arguments.onnx,
+    [dict(profile) for profile in arguments.profile],
+    EngineOptions(compute_capabilities=tuple(arguments.compute_capability)),
+)
+arguments.plan.write_bytes(built.plan)
+print(f"{arguments.plan}: {len(built.plan)} bytes, {plan_info(built.plan)}")
+print(f"layers: {built.facts['layers']}, found in the {built.facts['precision_source']}")

@@ -353,7 +353,7 @@ def test_code_that_raises_names_the_users_line(
         ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL"),
         ("os.kill(os.getpid(), signal.SIGRTMIN + 3)", f"was killed by signal {signal.SIGRTMIN + 3}"),
         ("os._exit(3)", "ended with exit code 3"),
-        ("os.write(int(sys.argv[3]), b'{'); os._exit(0)", "ended with exit code 0"),
+        ("os.write(int(sys.argv[2]), b'{'); os._exit(0)", "ended with exit code 0"),
         ("sys.exit(4)", "ended with exit code 4"),
     ],
 )
@@ -370,7 +370,7 @@ def test_code_that_ends_the_process_is_told_with_the_end_of_its_log(one: Workspa
     _, error = one.build()
     assert isinstance(error, BuildError)
     first, *rest = str(error).splitlines()
-    assert first == f"model 'm': the export {how}; the end of {one.root}/.trtkit/logs/m.log:"
+    assert first == f"model 'm': the export {how}; the end of {one.root}/.trtkit/logs/m.export.log:"
     assert rest[-1] == "last words"
     assert "first words" not in rest
     assert tree(one.repository) == before
@@ -382,7 +382,7 @@ def test_what_the_users_code_prints_goes_to_the_log(work: Workspace) -> None:
     done = work.command("--json")
     assert done.returncode == 0
     assert json.loads(done.stdout)["models"][0]["version"] == 1
-    assert (work.root / ".trtkit" / "logs" / "m.log").read_text().splitlines() == ["training", "done"]
+    assert (work.root / ".trtkit" / "logs" / "m.export.log").read_text().splitlines() == ["training", "done"]
 
 
 def test_a_program_that_the_users_code_leaves_running_is_not_waited_for(work: Workspace) -> None:
@@ -822,7 +822,7 @@ def test_what_a_killed_build_left_is_removed_by_the_next(one: Workspace) -> None
 
 def test_a_worker_whose_build_is_gone_does_nothing(work: Workspace) -> None:
     work.write("m: {source: {callable: make.py:f}}", make__py="def f():\n    open('ran', 'w').close()\n")
-    command = [sys.executable, "-m", "trtkit.build_worker", str(work.root / "trtkit.yaml"), "m", "1", "1"]
+    command = [sys.executable, "-m", "trtkit.build_worker", "{}", "1", "1"]
     done = subprocess.run(command, cwd=work.root, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "the build was killed before its worker began" in done.stderr

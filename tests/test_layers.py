@@ -16,12 +16,15 @@ import trtkit
 
 PACKAGE = Path(trtkit.__file__).parent
 ORDER = (
-    "errors", "dtypes", "compat", "signature", "project", "artifacts", "numerics", "samples", "export",
-    "engine", "config", "repository", "build", "inspection", "scaffold", "server", "doctor", "inference", "validate",
+    "errors", "dtypes", "compat", "images", "signature", "project", "artifacts", "numerics", "tolerance", "metrics",
+    "samples", "export", "precision", "engine", "race", "targets", "preflight", "accelerator", "container_build", "config", "repository", "build", "inspection", "scaffold", "server", "doctor", "inference", "validate",
     "perf", "cli",
 )  # fmt: skip
 # the worker is the process the build starts, the plan its last step; neither is a layer of its own
-SAME = {"build_worker": "build", "build_plan": "build", "__main__": "cli"}
+SAME = {
+    "build_worker": "build", "build_process": "build", "build_plan": "build", "build_stages": "build",
+    "build_engine": "build", "gpu": "compat", "doctor_probes": "doctor", "__main__": "cli",
+}  # fmt: skip
 # the top of DESIGN.md's table: foreign packages with one home each
 HOMES = {
     "yaml": {"project"},
@@ -31,7 +34,8 @@ HOMES = {
     "tensorrt_rtx": set(),
     "torch": set(),  # only through compat.require, in export
     "skl2onnx": set(),
-    "onnx": {"export", "inspection"},
+    "onnx": {"export", "precision", "race", "inspection"},
+    "matplotlib": {"race"},
     "onnxruntime": set(),  # only through compat.onnxruntime
     "tritonclient": {"config", "server", "perf"},
     "click": {"cli"},

@@ -26,8 +26,8 @@ from trtkit.project import Project, Tolerance, load_project
 from trtkit.repository import PublishedVersion
 from trtkit.signature import Signature, TensorSpec
 from trtkit.validate import MetricResult, ModelReport, OutputResult, junit_xml, reference
-from trtkit.validate.metrics import METRICS, measure_metric
-from trtkit.validate.tolerance import TOLERANCES, tolerance_for
+from trtkit.metrics import METRICS, measure_metric
+from trtkit.tolerance import TOLERANCES, tolerance_for
 
 # --- tolerances
 

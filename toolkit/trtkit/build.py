@@ -6,11 +6,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
-import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,36 +15,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trtkit import errors
-from trtkit.artifacts import Cache, StageRun, file_errors, fingerprint
-from trtkit.build_plan import Plan, Planner
+from trtkit.artifacts import StageRun, file_errors, fingerprint
+from trtkit.build_plan import Plan, Planner, Served
+from trtkit.build_stages import BuildOptions, OnEvent, StageReport, Stages
 from trtkit.compat import EXTRAS
-from trtkit.errors import BuildError, ConfigError, MissingDependencyError, TrtkitError, nearest
-from trtkit.export.key import STAGE as EXPORT
-from trtkit.export.key import export_inputs
+from trtkit.errors import BuildError, ConfigError, MissingDependencyError, ProjectError, TrtkitError, nearest
 from trtkit.project import Project
 from trtkit.repository import CONFIG_FILE, PublishedVersion, clean_staging, config_text, models, publish_all
+from trtkit.targets import pick_target
 
 CONFIG, PUBLISH = "config", "publish"
-_CONFIG_STAGE_VERSION = 1
-_LOG_LINES = 12
-
-
-@dataclass(frozen=True)
-class StageReport:
-    """What one stage did.
-
-    Attributes:
-        stage: ``export``, ``config`` or ``publish``.
-        ran: False when it was up to date.
-        why: why it ran, or why it did not.
-        seconds: how long it took.
-    """
-
-    stage: str
-    ran: bool
-    why: str
-    seconds: float = 0.0
+_CONFIG_STAGE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -61,7 +38,16 @@ class BuildResult:
         version: the published version, 0 when there is none.
         byte_size: of that version's files.
         precision: of the served graph; ``ensemble`` for ensembles.
-        max_abs_error: of the exported graph against its source; None when there was nothing to compare.
+        target: the name of the target.
+        max_abs_error: of the published graph against the exported one in another precision, or else of the
+            export against its source; None when there was nothing to compare.
+        metric: the task metric of the exported (``reference``) and the published graph (``value``); None without
+            one, or for fp32.
+        race: the candidates side by side, and why one was chosen; None when there was no race.
+        profiles: the optimization profiles, where the target or the command line asks for them.
+        derived: what deriving them from recorded shapes gave: ``yaml`` and ``table``; None otherwise.
+        check_engine: what TensorRT-RTX made of the graph; None when it was not asked.
+        notes: what a reader of the summary has to know, e.g. that no plan was built.
         skipped: why it was left out, or ``""``.
         error: the sentence of its failure, or ``""``.
     """
@@ -71,7 +57,14 @@ class BuildResult:
     version: int = 0
     byte_size: int = 0
     precision: str = ""
+    target: str = ""
     max_abs_error: float | None = None
+    metric: dict[str, float] | None = None
+    race: dict[str, Any] | None = None
+    profiles: list[Any] = field(default_factory=list)
+    derived: dict[str, Any] | None = None
+    check_engine: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
     skipped: str = ""
     error: str = ""
 
@@ -85,14 +78,17 @@ class BuildResult:
         return {**asdict(self), "up_to_date": self.up_to_date}
 
 
-OnEvent = Callable[[str, str, str], None]
-
-
 def build_models(
     project: Project,
     names: Sequence[str] = (),
     *,
+    target: str | None = None,
     force: bool = False,
+    race: bool = False,
+    check_engine: bool = False,
+    in_container: bool = False,
+    profiles_from: Path | None = None,
+    profile_count: int = 3,
     jobs: int = 0,
     on_event: OnEvent = lambda model, stage, state: None,
 ) -> tuple[list[BuildResult], TrtkitError | None]:
@@ -105,7 +101,14 @@ def build_models(
         project: the project.
         names: which, the steps of ensembles among them, and published ensembles that contain one of them;
             default: all, leaving out those whose ``requires:`` are not installed.
+        target: the name of the target; default: what this machine has.
         force: run every stage, and replace a config.pbtxt that was edited by hand.
+        race: let the race decide the precision, whatever the project file says.
+        check_engine: build each graph with TensorRT-RTX on this machine, as evidence.
+        in_container: the plan will be built in the target's container: publish what can be without it.
+        profiles_from: recorded request shapes (JSON lines) of the one model that is named: its profiles follow
+            from them, instead of the project file's.
+        profile_count: how many profiles they become.
         jobs: how many exports at once; 0 for one per core.
         on_event: called with (model, stage, what happens) from several threads.
 
@@ -113,15 +116,20 @@ def build_models(
         A result per model, in the project file's order, and the first error; the others were still built.
 
     Raises:
-        ProjectError: a name is not in the project file.
+        ProjectError: a name or the target is not in the project file.
         ConfigError: ensembles contain each other.
     """
     wanted = _with_steps(project, project.select(names))
     selected = _with_published_ensembles(project, wanted)
     ensembles = _in_order(project, [name for name in selected if project.models[name].ensemble])
+    target_name, chosen = pick_target(project, target)
+    options = BuildOptions(
+        target_name, chosen, force=force, race=race, check_engine=check_engine, in_container=in_container,
+        profiles_from=profiles_from, profile_count=profile_count, named=_the_one(project, names, profiles_from),
+    )  # fmt: skip
     with _lock(project):
         clean_staging(project.repository, project.state)
-        builder = _Builder(project, force, set(wanted if names else ()), on_event)
+        builder = _Builder(project, options, set(wanted if names else ()), on_event)
         singles = [name for name in selected if project.models[name].source]
         with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
             results = dict(zip(singles, pool.map(builder.build_source, singles), strict=True))
@@ -129,6 +137,20 @@ def build_models(
             results[name] = builder.build_ensemble(name, results)
         results = builder.publish(results)
     return [results[name] for name in selected], builder.first_error
+
+
+def _the_one(project: Project, names: Sequence[str], profiles_from: Path | None) -> str:
+    """The model that recorded shapes are for; ``""`` when there are none.
+
+    Raises:
+        ProjectError: not exactly one model with a source was named.
+    """
+    if profiles_from is None:
+        return ""
+    if len(names) != 1 or project.models[names[0]].source is None:
+        given = ", ".join(names) or "none"
+        raise ProjectError(f"--profiles-from holds the shapes of one model with a source; models named: {given}")
+    return names[0]
 
 
 def _with_steps(project: Project, names: list[str]) -> list[str]:
@@ -185,28 +207,35 @@ def _lock(project: Project) -> Iterator[None]:
 class _Builder:
     """One run of `build_models`: the options, what is to be published, and the first error."""
 
-    def __init__(self, project: Project, force: bool, named: set[str], on_event: OnEvent) -> None:
-        self.project, self.force, self.named, self.on_event = project, force, named, on_event
-        self.cache = Cache(project.state)
-        self.planner = Planner(project, self.cache, force)
+    def __init__(self, project: Project, options: BuildOptions, named: set[str], on_event: OnEvent) -> None:
+        self.project, self.options, self.named, self.on_event = project, options, named, on_event
+        self.stages = Stages(project, options, on_event)
+        self.cache = self.stages.cache
+        self.planner = Planner(project, self.cache, options.force)
         self.configs: dict[str, str] = {}
         self.plans: dict[str, Plan] = {}
         self.first_error: TrtkitError | None = None
 
     def build_source(self, name: str) -> BuildResult:
-        """Export and configure one model with a source, and plan its publication."""
-        result = BuildResult(name, precision=self.project.models[name].precision)
+        """Make and configure one model with a source, and plan its publication."""
+        result = BuildResult(name, precision=self.project.models[name].precision, target=self.options.target_name)
         missing = self._missing(name)
         if missing and name not in self.named:
             return replace(result, skipped=f"{missing} is not installed")
+        reports: list[StageReport] = []
         try:
             self._refuse_missing(name, missing)
-            run, export_report = self._export(name)
-            text, config_report = self._source_config(name, run)
-            self._plan(name, text, run)
+            served = self.stages.source(name, reports)
+            text, config_report = self._source_config(name, served)
+            self._plan(name, text, served)
         except TrtkitError as exc:
-            return self._failed(result, exc)
-        return replace(result, stages=[export_report, config_report], max_abs_error=worst_parity(run.facts))
+            return self._failed(replace(result, stages=reports), exc)
+        return replace(
+            result, stages=[*reports, config_report], precision=served.precision,
+            max_abs_error=worst_parity(served.facts), metric=served.facts.get("metric"),
+            race=served.facts.get("race"), notes=_notes(served.facts), profiles=served.facts.get("profiles", []),
+            derived=served.facts.get("derived"), check_engine=served.facts.get("check_engine"),
+        )  # fmt: skip
 
     def build_ensemble(self, name: str, results: dict[str, BuildResult]) -> BuildResult:
         """Configure one ensemble and plan its publication, unless one of its steps could not be built."""
@@ -287,8 +316,8 @@ class _Builder:
             "which fits the published one, could not be rebuilt"
         )
 
-    def _plan(self, name: str, text: str, run: StageRun | None) -> None:
-        self.plans[name] = self.planner.plan(name, text, run)
+    def _plan(self, name: str, text: str, served: Served | None) -> None:
+        self.plans[name] = self.planner.plan(name, text, served)
         self.configs[name] = text
 
     def _failed(self, result: BuildResult, exc: TrtkitError) -> BuildResult:
@@ -306,34 +335,22 @@ class _Builder:
             hint = f"; run: pip install 'trtkit[{EXTRAS[module]}]'" if module in EXTRAS else ""
             raise MissingDependencyError(f"{where}: model '{name}' requires {module}, which is not installed{hint}")
 
-    def _reason(self, name: str, stage: str, inputs: dict[str, str]) -> str:
-        return "--force" if self.force else self.cache.why_not(name, stage, inputs, self.project.root)
-
-    def _export(self, name: str) -> tuple[StageRun, StageReport]:
-        inputs = export_inputs(self.project.models[name])
-        run = None if self.force else self.cache.matching(name, EXPORT, inputs, self.project.root)
-        if run and self.cache.artifact("onnx", run.artifact):
-            return run, StageReport(EXPORT, False, "up to date")
-        from trtkit.config import check_block
-
-        check_block(self.project, name)  # before a training that may take long
-        why = self._reason(name, EXPORT, inputs)
-        self.on_event(name, EXPORT, why)
-        seconds = run_worker(self.project, name)
-        run = self.cache.runs(name, EXPORT)[0]
-        self.on_event(name, EXPORT, "done")
-        return run, StageReport(EXPORT, True, why, seconds)
-
-    def _source_config(self, name: str, run: StageRun) -> tuple[str, StageReport]:
-        inputs = {"config": fingerprint(self.project.models[name].config), "exported model": _config_facts(run)}
+    def _source_config(self, name: str, served: Served) -> tuple[str, StageReport]:
+        serving = served.facts.get("serving", {})
+        inputs = {
+            "config": fingerprint(self.project.models[name].config),
+            "exported model": fingerprint([served.facts[key] for key in ("signature", "max_batch_size", "warmup")]),
+            "target": fingerprint([self.options.target.model_dump(), serving]),
+        }
 
         def generate() -> str:
             from trtkit.config import model_config, to_text
             from trtkit.signature import Signature
 
-            signature = Signature.from_json(run.facts["signature"])
+            facts = served.facts
+            signature = Signature.from_json(facts["signature"])
             return to_text(
-                model_config(self.project, name, signature, run.facts["max_batch_size"], run.facts["warmup"])
+                model_config(self.project, name, signature, facts["max_batch_size"], facts["warmup"], serving=serving)
             )
 
         return self._config(name, inputs, generate)
@@ -369,64 +386,22 @@ class _Builder:
 
     def _config(self, name: str, inputs: dict[str, str], generate: Callable[[], str]) -> tuple[str, StageReport]:
         inputs = {**inputs, "trtkit's config stage": str(_CONFIG_STAGE_VERSION)}
-        run = None if self.force else self.cache.matching(name, CONFIG, inputs, self.project.root)
+        run = None if self.options.force else self.cache.matching(name, CONFIG, inputs, self.project.root)
         if run:
             return str(run.facts["text"]), StageReport(CONFIG, False, "up to date")
-        why, started = self._reason(name, CONFIG, inputs), time.perf_counter()
+        why, started = self.stages.reason(name, CONFIG, inputs), time.perf_counter()
         text = generate()
         self.cache.remember(name, CONFIG, StageRun(inputs, {}, "", {"text": text}))
         return text, StageReport(CONFIG, True, why, time.perf_counter() - started)
 
 
-def _config_facts(run: StageRun) -> str:
-    return fingerprint([run.facts[key] for key in ("signature", "max_batch_size", "warmup")])
+def _notes(facts: dict[str, Any]) -> list[str]:
+    """What the summary says below its table."""
+    notes = [*facts.get("conversion", {}).get("notes", []), *facts.get("notes", [])]
+    return [*([facts["no_plan"]] if "no_plan" in facts else []), *notes]
 
 
 def worst_parity(facts: dict[str, Any]) -> float | None:
     """The largest absolute error of an export against its source; None when nothing was compared."""
     outputs = facts.get("parity", {}).get("outputs", {})
     return max((float(output["max_abs"]) for output in outputs.values()), default=None)
-
-
-def run_worker(project: Project, name: str) -> float:
-    """Export one model in a process of its own.
-
-    Returns:
-        The seconds it took.
-
-    Raises:
-        TrtkitError: what the worker raised.
-        BuildError: the worker died; with the end of its log.
-    """
-    log = project.state / "logs" / f"{name}.log"
-    with file_errors(f"writing {log}"):
-        log.parent.mkdir(parents=True, exist_ok=True)
-        output = log.open("wb")
-    reader, writer = os.pipe()
-    with output, os.fdopen(reader, "rb") as pipe:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "trtkit.build_worker", str(project.file), name, str(writer), str(os.getpid())],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=[writer], cwd=project.root,
-        )  # fmt: skip
-        os.close(writer)
-        try:
-            answer = pipe.read()
-            code = process.wait()
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-    try:
-        result = json.loads(answer)
-    except ValueError as exc:  # nothing, or half of it
-        raise BuildError(_death(name, code, log)) from exc
-    if "error" in result:
-        raise getattr(errors, result["error"])(result["message"])
-    return float(result["seconds"])
-
-
-def _death(name: str, code: int, log: Path) -> str:
-    names = {number.value: number.name for number in signal.Signals}  # real-time signals have none
-    how = f"was killed by {names.get(-code, f'signal {-code}')}" if code < 0 else f"ended with exit code {code}"
-    end = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
-    return f"model '{name}': the export {how}; the end of {log}:\n{end}"

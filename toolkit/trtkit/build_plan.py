@@ -21,8 +21,27 @@ from trtkit.repository import CONFIG_FILE, Publication, PublishedVersion, config
 WARMUP = "warmup"
 _KEPT_FACTS = (
     "signature", "max_batch_size", "batch", "ranges", "axis_size", "opset", "ir_version", "changes", "parity",
-    "tool_versions",
+    "tool_versions", "conversion", "metric", "race", "engine", "profiles", "no_plan",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the stages made of a model with a source.
+
+    Attributes:
+        export: the run of the export: its graph is the reference that the served model is validated against.
+        run: the run whose artifact is published: the same, or that of the precision, race or engine stage.
+        precision: of the served graph.
+        facts: the export's, and over them what the later stages found.
+        target: the name of the target it was made for.
+    """
+
+    export: StageRun
+    run: StageRun
+    precision: str
+    facts: dict[str, Any]
+    target: str
 
 
 @dataclass(frozen=True)
@@ -48,13 +67,13 @@ class Planner:
     def __init__(self, project: Project, cache: Cache, force: bool) -> None:
         self.project, self.cache, self.force = project, cache, force
 
-    def plan(self, name: str, text: str, run: StageRun | None) -> Plan:
+    def plan(self, name: str, text: str, served: Served | None) -> Plan:
         """What to publish of a model: a new version, or config and warm-up data alone, or nothing.
 
         Args:
             name: the model.
             text: its config.pbtxt.
-            run: the export that made it; None for an ensemble.
+            served: what the stages made; None for an ensemble.
 
         Raises:
             RepositoryError: a config.pbtxt that was edited by hand would be replaced.
@@ -62,30 +81,30 @@ class Planner:
         """
         repository = self.project.repository
         current, on_disk = latest(repository, name), config_text(repository, name)
-        new_version = "--force" if self.force else self._why_new_version(current, run)
-        damaged = "" if new_version else self._changed_warmup(name, run)
+        new_version = "--force" if self.force else self._why_new_version(current, served)
+        damaged = "" if new_version else self._changed_warmup(name, served)
         if current and not new_version and not damaged and on_disk == text:
             return Plan(f"version {current.version} is up to date", current)
         self._refuse_to_overwrite(name, text, on_disk)
-        version_files, model_files = self._files(name, run)
+        version_files, model_files = self._files(name, served)
         publication = Publication(
-            name, text, version_files if new_version else None, model_files, self._record(name, run)
+            name, text, version_files if new_version else None, model_files, self._record(name, served)
         )
         why = new_version or f"{damaged or CONFIG_FILE} changed"
         return Plan(why, current, publication, on_disk not in (None, text))
 
-    def _why_new_version(self, current: PublishedVersion | None, run: StageRun | None) -> str:
+    def _why_new_version(self, current: PublishedVersion | None, served: Served | None) -> str:
         if current is None:
             return "no version is published"
-        if current.record.get("artifact") != (run.artifact if run else ""):
+        if current.record.get("artifact") != (served.run.artifact if served else ""):
             return "the artifact changed"
         changed = self._changed_file(current)
         return f"version {current.version} was changed after it was published: {changed}" if changed else ""
 
-    def _changed_warmup(self, name: str, run: StageRun | None) -> str:
+    def _changed_warmup(self, name: str, served: Served | None) -> str:
         """The first warm-up file that is not the artifact's, without which the server refuses the model."""
-        folder = self.project.state / "objects" / (run.artifact if run else "") / WARMUP
-        for file in sorted(folder.glob("*")) if run else ():
+        folder = self.project.state / "objects" / (served.run.artifact if served else "") / WARMUP
+        for file in sorted(folder.glob("*")) if served else ():
             served = self.project.repository / name / WARMUP / file.name
             if not served.is_file() or not filecmp.cmp(file, served, shallow=False):
                 return f"{WARMUP}/{file.name}"
@@ -117,13 +136,13 @@ class Planner:
                 f"move its fields to the `config:` block at {where}, or build with --force"
             )
 
-    def _files(self, name: str, run: StageRun | None) -> tuple[dict[str, Path], dict[str, Path]]:
+    def _files(self, name: str, served: Served | None) -> tuple[dict[str, Path], dict[str, Path]]:
         """The version's files and the model folder's files of an artifact; nothing for an ensemble."""
-        if run is None:
+        if served is None:
             return {}, {}
-        artifact = self.cache.verified("onnx", run.artifact)
+        artifact = self.cache.verified("onnx", served.run.artifact)
         if artifact is None:
-            shutil.rmtree(self.project.state / "objects" / run.artifact, ignore_errors=True)
+            shutil.rmtree(self.project.state / "objects" / served.run.artifact, ignore_errors=True)
             raise BuildError(
                 f"model '{name}': its artifact in {self.project.state} was damaged and is removed; build again"
             )
@@ -133,18 +152,21 @@ class Planner:
             {path: f for path, f in files.items() if path.startswith(f"{WARMUP}/")},
         )
 
-    def _record(self, name: str, run: StageRun | None) -> dict[str, Any]:
+    def _record(self, name: str, served: Served | None) -> dict[str, Any]:
         spec = self.project.models[name]
         made: dict[str, Any] = {
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "precision": spec.precision if run else "ensemble",
-            "artifact": run.artifact if run else "",
-            "reference": run.artifact if run else "",  # the FP32 graph that the served one is validated against
+            "precision": served.precision if served else "ensemble",
+            "artifact": served.run.artifact if served else "",
+            "reference": served.export.artifact if served else "",  # the FP32 graph it is validated against
         }
-        if run:
+        if served:
             made["source"] = spec.source.model_dump(exclude_none=True) if spec.source else {}
-            made["made_from"] = {"inputs": run.inputs, "files": run.files}
-            made |= {key: run.facts[key] for key in _KEPT_FACTS}
+            made["target"] = served.target
+            made["made_from"] = {"inputs": served.export.inputs, "files": served.export.files}
+            if served.run is not served.export:
+                made["converted_from"] = {"inputs": served.run.inputs, "files": served.run.files}
+            made |= {key: served.facts[key] for key in _KEPT_FACTS if key in served.facts}
         return made
 
 

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: trtkit contributors
 # SPDX-License-Identifier: Apache-2.0
-"""One export in a process of its own: ``python -m trtkit.build_worker PROJECT_FILE MODEL RESULT_FD BUILD_PID``.
+"""One stage in a process of its own: ``python -m trtkit.build_worker REQUEST RESULT_FD BUILD_PID``.
 
-The user's code may print, change global state or crash; here it can. The result, or the error, goes to a
-pipe as one JSON object; everything printed goes to the log.
+The user's code, and the libraries that convert and quantize, may print, change global state or crash; here they
+can. The request is JSON: project, model, stage, inputs (the fingerprints to remember) and options (the artifacts
+the stage starts from). The result, or the error, goes to a pipe as one JSON object; what is printed goes to the log.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import ctypes
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from trtkit.artifacts import Cache, StageRun, file_errors, hash_file
-from trtkit.errors import TrtkitError
+from trtkit.errors import BuildError, TrtkitError
 from trtkit.project import Project, load_project
 from trtkit.project.callables import split_reference
 
@@ -36,6 +38,7 @@ class FileWatch:
         self.project = project
         spec = project.models[name]
         named = [spec.source.reference if spec.source else "", spec.evaluate.data if spec.evaluate else ""]
+        named.append(spec.calibration.data if spec.calibration else "")
         files = [split_reference(reference, project.root)[0] for reference in named if reference]
         self.roots = [project.root, *(file.parent for file in files)]  # a source may be elsewhere, or a link to there
         self.opened: set[Path] = set()
@@ -85,33 +88,87 @@ def _external_data(file: Path) -> set[Path]:
     return {file.parent / location for location in locations}
 
 
-def run_export(project: Project, name: str) -> dict[str, Any]:
-    """Export one model, store the artifact, remember the run."""
-    from trtkit.export.key import STAGE, export_inputs
+def _export(project: Project, name: str, folder: Path, cache: Cache, options: dict[str, Any]) -> dict[str, Any]:
     from trtkit.export.stage import export_model
 
+    return export_model(project, name, folder).facts
+
+
+def _calibration(project: Project, name: str, folder: Path, cache: Cache, options: dict[str, Any]) -> dict[str, Any]:
+    from trtkit.precision.calibration_stage import calibrate_model
+
+    exported = _exported(cache, name, options)
+    return calibrate_model(project, name, _folder(cache, exported.artifact), exported.facts, folder)
+
+
+def _precision(project: Project, name: str, folder: Path, cache: Cache, options: dict[str, Any]) -> dict[str, Any]:
+    from trtkit.precision.stage import make_precision, refuse_lost_accuracy
+
+    exported, precision = _exported(cache, name, options), options["precision"]
+    facts = make_precision(
+        project, name, precision, options["flavour"], exported=_folder(cache, exported.artifact), facts=exported.facts,
+        calibration=_calibration_folder(cache, options), folder=folder,
+    )  # fmt: skip
+    refuse_lost_accuracy(project, name, precision, facts)
+    return facts
+
+
+def _race(project: Project, name: str, folder: Path, cache: Cache, options: dict[str, Any]) -> dict[str, Any]:
+    from trtkit.race.stage import run_race
+
+    exported = _exported(cache, name, options)
+    return run_race(
+        project, name, options["flavour"], exported=_folder(cache, exported.artifact), facts=exported.facts,
+        calibration=_calibration_folder(cache, options), folder=folder, plot=Path(options["plot"]),
+    )  # fmt: skip
+
+
+def _exported(cache: Cache, name: str, options: dict[str, Any]) -> StageRun:
+    """The run of the export whose artifact a later stage starts from."""
+    return next(run for run in cache.runs(name, "export") if run.artifact == options["exported"])
+
+
+def _folder(cache: Cache, sha256: str) -> Path:
+    artifact = cache.verified("onnx", sha256)
+    if artifact is None:
+        shutil.rmtree(cache.state / "objects" / sha256, ignore_errors=True)
+        raise BuildError(f"an artifact in {cache.state} was damaged and is removed; build again")
+    return artifact.path
+
+
+def _calibration_folder(cache: Cache, options: dict[str, Any]) -> Path | None:
+    return _folder(cache, options["calibration"]) if options["calibration"] else None
+
+
+_STAGES = {"export": _export, "calibration": _calibration, "precision": _precision, "race": _race}
+
+
+def run_stage(
+    project: Project, name: str, stage: str, inputs: dict[str, str], options: dict[str, Any]
+) -> dict[str, Any]:
+    """Run one stage of a model, store its artifact, remember the run."""
     started = time.perf_counter()
     watch = FileWatch(project, name)
     watch.start()
     cache = Cache(project.state)
     with cache.scratch() as folder:
-        exported = export_model(project, name, folder)
-        with file_errors("storing the exported model"):
-            artifact = cache.store("onnx", folder)
-    run = StageRun(export_inputs(project.models[name]), watch.files(), artifact.sha256, exported.facts)
-    cache.remember(name, STAGE, run)
+        facts = _STAGES[stage](project, name, folder, cache, options)
+        with file_errors(f"storing the artifact of {name}'s {stage}"):
+            artifact = cache.store(stage, folder)
+    cache.remember(name, stage, StageRun(inputs, watch.files(), artifact.sha256, facts))
     return {"seconds": time.perf_counter() - started}
 
 
 def main() -> None:
     """The worker's entry point."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end when the build is killed
-    project_file, name, descriptor, build = sys.argv[1:5]
+    request, descriptor, build = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
     if os.getppid() != int(build):
         sys.exit("the build was killed before its worker began")
     os.set_inheritable(int(descriptor), False)  # a program that the user's code leaves running would hold it open
     try:
-        result = run_export(load_project(Path(project_file)), name)
+        project = load_project(Path(request["project"]))
+        result = run_stage(project, request["model"], request["stage"], request["inputs"], request["options"])
     except TrtkitError as exc:
         result = {"error": type(exc).__name__, "message": str(exc)}
     with os.fdopen(int(descriptor), "w") as pipe:

@@ -27,6 +27,7 @@ EXTRAS = {
     "skl2onnx": "sklearn",
     "torch": "torch",
     "onnxscript": "torch",
+    "transformers": "huggingface",
     "tensorrt": "gpu",
     "tensorrt_rtx": "rtx",
 }

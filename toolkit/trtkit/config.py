@@ -15,7 +15,7 @@ from typing import Any
 
 from google.protobuf import json_format, text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
 from trtkit.errors import ConfigError, nearest
 from trtkit.project import EnsembleStep, Project
@@ -28,8 +28,16 @@ Block = Mapping[str, Any]
 Path_ = tuple[Any, ...]
 
 
-def model_config(project: Project, name: str, signature: Signature, max_batch_size: int, warmup: Block) -> ModelConfig:
-    """The config of a model that the onnxruntime backend serves.
+def model_config(
+    project: Project,
+    name: str,
+    signature: Signature,
+    max_batch_size: int,
+    warmup: Block,
+    *,
+    serving: Block | None = None,
+) -> ModelConfig:
+    """The config of a model that the onnxruntime or the tensorrt backend serves.
 
     Args:
         project: holds the ``config:`` block.
@@ -38,24 +46,44 @@ def model_config(project: Project, name: str, signature: Signature, max_batch_si
         max_batch_size: 0 for a model that does not batch; otherwise Triton's full shape is [-1] + dims.
         warmup: by input name, ``dims`` (without the batch) and ``file`` in the model's warmup folder; empty
             for no warm-up.
+        serving: what the target asks for: ``backend`` (default onnxruntime), ``kind`` of the instances,
+            ``profiles`` (how many optimization profiles each instance group gets), ``plans`` (file by compute
+            capability, one or several), ``optimization`` (that block of the config).
 
     Raises:
         ConfigError: the block holds a field that ModelConfig has not, or a value of another type.
     """
+    serving = serving or {}
+    profiles = [str(index) for index in range(serving.get("profiles", 0))]
+    group = {"count": 1, "kind": serving.get("kind", "KIND_AUTO"), **({"profile": profiles} if profiles else {})}
     known: dict[str, Any] = {
         "name": name,
-        "backend": "onnxruntime",
+        "backend": serving.get("backend", "onnxruntime"),
         "max_batch_size": max_batch_size,
         "input": [_tensor(spec, max_batch_size) for spec in signature.inputs],
         "output": [_tensor(spec, max_batch_size) for spec in signature.outputs],
         "version_policy": {"latest": {"num_versions": 1}},
-        "instance_group": [{"count": 1, "kind": "KIND_AUTO"}],
+        "instance_group": [group],
+        **_files(serving.get("plans", {})),
     }
+    if serving.get("optimization"):
+        known["optimization"] = serving["optimization"]
     if max_batch_size > 1:
         known["dynamic_batching"] = {}
     if warmup:
         known["model_warmup"] = _warmups(signature, max_batch_size, warmup)
-    return _with_block(known, project, name)
+    config = _with_block(known, project, name)
+    for instances in config.instance_group:  # the user's own groups get every profile too
+        if profiles and not instances.profile and instances.kind != ModelInstanceGroup.KIND_CPU:
+            instances.profile.extend(profiles)
+    return config
+
+
+def _files(plans: Block) -> dict[str, Any]:
+    """The names of a model's plans: one for all, or one per compute capability."""
+    if len(plans) == 1:
+        return {"default_model_filename": next(iter(plans.values()))}
+    return {"cc_model_filenames": dict(plans)} if plans else {}
 
 
 def _tensor(spec: TensorSpec, max_batch_size: int) -> dict[str, Any]:

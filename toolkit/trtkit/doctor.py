@@ -1,23 +1,50 @@
 # SPDX-FileCopyrightText: trtkit contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What is installed here, and whether it fits together; nothing heavy is imported to find out."""
+"""What is installed here, and whether it fits together and to the GPU.
+
+Libraries are tried in processes of their own (`trtkit.doctor_probes`), all at the same time: some end the process
+when there is no GPU, and none of them belongs into this one.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import shutil
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from trtkit.compat import installed, onnxruntime_problem
+from trtkit.doctor_probes import Found, probe
 from trtkit.errors import MissingDependencyError
+from trtkit.gpu import Gpu, GpuState, gpu_state, kernel_problem
 from trtkit.server.launch import embedded_launch, hides_gpus
 
 _SHM_NEEDED_BYTES = 64 << 20  # one Python-backend instance maps 1 MB at first and grows from there
+_EXTRAS = {
+    "sklearn": ("scikit-learn", "skl2onnx"),
+    "torch": ("torch", "onnxscript"),
+    "rtx": ("tensorrt-rtx",),
+    "gpu": ("tensorrt",),
+}
+# measured on x86-64 with scikit-learn 1.9, torch 2.13 for CPUs, TensorRT-RTX 1.7.1 and onnxruntime-gpu 1.31
+_COST = {
+    "sklearn": "models from scikit-learn; about 200 MB on disk",
+    "torch": "models from PyTorch; about 720 MB on disk for CPUs, several GB with CUDA",
+    "rtx": "proof on a CPU that TensorRT takes a graph; 96 MB to download, 233 MB on disk",
+    "gpu": "plans built here, with an NVIDIA GPU; 256 MB to download for onnxruntime-gpu, more for TensorRT",
+}
+# shared libraries, by what a program would ask the loader for
+_LIBRARIES = {
+    "CUDA runtime": "libcudart.so.*",
+    "cuBLAS": "libcublas.so.*",
+    "cuDNN": "libcudnn.so.*",
+    "TensorRT": "libnvinfer.so.*",
+}
 
 
 @dataclass(frozen=True)
@@ -26,8 +53,8 @@ class Check:
 
     Attributes:
         part: what was looked at.
-        state: ``ok``, ``absent`` (an extra that is not installed) or ``problem``.
-        details: versions, or what to do.
+        state: ``ok``, ``absent`` (not installed, and not needed by everyone) or ``problem``.
+        details: versions, or what to do, or what a missing part would give and cost; one line.
     """
 
     part: str
@@ -41,7 +68,34 @@ class Check:
 
 def examine() -> list[Check]:
     """Every check, in the order in which one would mend things."""
-    return [_python(), _onnxruntime(), _server(), *_extras(), _gpu(), _shared_memory(), _docker()]
+    gpu = gpu_state()
+    names = ["onnxruntime", "tensorrt", "tensorrt_rtx", *(["torch"] if gpu.gpus else [])]
+    asked = [name for name in names if _distribution(name)]
+    if onnxruntime_problem() and "onnxruntime" in asked:
+        asked.remove("onnxruntime")
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        found = dict(zip(asked, pool.map(probe, asked), strict=True))
+    return [
+        _python(),
+        _onnxruntime(),
+        *_providers(found.get("onnxruntime"), gpu),
+        _server(),
+        _tritonserver(),
+        *(_extra(name) for name in _EXTRAS),
+        *_builders(found, gpu),
+        *_torch(found.get("torch"), gpu),
+        _gpu(gpu),
+        _libraries(gpu),
+        _shared_memory(),
+        _program("docker", "`trtkit serve --image` and building plans in the target's image"),
+        _program("kubectl", "building plans on a cluster's GPUs"),
+    ]
+
+
+def _distribution(module: str) -> str | None:
+    """The installed version behind a module; both builds of ONNX Runtime count."""
+    names = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "tensorrt_rtx": ("tensorrt-rtx",)}
+    return next(filter(None, map(installed, names.get(module, (module,)))), None)
 
 
 def _python() -> Check:
@@ -59,6 +113,22 @@ def _onnxruntime() -> Check:
     return Check("ONNX Runtime", "ok", f"onnxruntime-gpu {gpu}" if gpu else f"onnxruntime {installed('onnxruntime')}")
 
 
+def _providers(found: Found | None, gpu: GpuState) -> list[Check]:
+    """What a session really gets: the list of available providers names those that cannot start here, too."""
+    part = "ONNX Runtime providers"
+    if found is None:
+        return []
+    if found.error:
+        return [Check(part, "problem", found.error)]
+    works = [name for name, error in found.facts.items() if error is None]
+    fails = {name: error for name, error in found.facts.items() if error is not None}
+    details = f"a session runs on {', '.join(works) or 'none'}"
+    if fails:
+        details += "; not on " + "; not on ".join(f"{name}: {error}" for name, error in fails.items())
+    broken = "CPUExecutionProvider" not in works or (fails and gpu.gpus)
+    return [Check(part, "problem" if broken else "ok", details)]
+
+
 def _server() -> Check:
     try:
         launch = embedded_launch()
@@ -70,44 +140,104 @@ def _server() -> Check:
     )
 
 
-def _extras() -> list[Check]:
-    parts = (("sklearn", ("scikit-learn", "skl2onnx")), ("torch", ("torch", "onnxscript")), ("rtx", ("tensorrt-rtx",)))
-    return [_extra(name, distributions) for name, distributions in parts] + [_extra("gpu", ("tensorrt",))]
+def _tritonserver() -> Check:
+    """A server of this machine: NVIDIA's containers put it on PATH, with its version in a file above it."""
+    path = shutil.which("tritonserver")
+    if path is None:
+        return Check("tritonserver on PATH", "absent", "gives the C++ backends; comes with NVIDIA's images, several GB")
+    versions = (folder / "TRITON_VERSION" for folder in Path(path).resolve().parents)
+    file = next((file for file in versions if file.is_file()), None)
+    version = file.read_text(errors="replace").strip() if file else os.environ.get("TRITON_SERVER_VERSION")
+    return Check("tritonserver on PATH", "ok", f"{path}, version {version or 'not known'}")
 
 
-def _extra(name: str, distributions: tuple[str, ...]) -> Check:
-    versions = {distribution: installed(distribution) for distribution in distributions}
+def _extra(name: str) -> Check:
+    versions = {distribution: installed(distribution) for distribution in _EXTRAS[name]}
     missing = [distribution for distribution, version in versions.items() if version is None]
     if not missing:
         return Check(f"extra {name}", "ok", ", ".join(f"{d} {v}" for d, v in versions.items()))
-    state = "problem" if len(missing) < len(versions) else "absent"
-    return Check(f"extra {name}", state, f"no {', no '.join(missing)}; pip install 'trtkit[{name}]'")
+    advice = f"no {', no '.join(missing)}; pip install 'trtkit[{name}]'"
+    if len(missing) < len(versions):
+        return Check(f"extra {name}", "problem", advice)
+    return Check(f"extra {name}", "absent", f"{advice} gives {_COST[name]}")
 
 
-def _gpu() -> Check:
-    """Whether the CUDA driver answers; `cuInit` returns 0 when it has a device."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return Check("GPU", "absent", "no CUDA driver (libcuda.so.1) on this machine")
-    code = driver.cuInit(0)
-    if code != 0:
-        return Check("GPU", "problem", f"the CUDA driver is there but cuInit gives error {code}")
-    count = ctypes.c_int()
-    driver.cuDeviceGetCount(ctypes.byref(count))
-    names = ", ".join(_gpu_name(driver, index) for index in range(count.value))
+def _builders(found: dict[str, Found], gpu: GpuState) -> list[Check]:
+    """Whether the TensorRT libraries that are installed can really make a builder here."""
+    checks = []
+    for module, part in (("tensorrt", "TensorRT builder"), ("tensorrt_rtx", "TensorRT-RTX builder")):
+        answer = found.get(module)
+        if answer is None:
+            continue
+        if not answer.error:
+            checks.append(Check(part, "ok", f"{answer.facts['version']} makes a builder here"))
+        elif module == "tensorrt" and not gpu.gpus:
+            checks.append(Check(part, "absent", f"makes no builder without a GPU: {answer.error}"))
+        else:
+            checks.append(Check(part, "problem", answer.error))
+    return checks
+
+
+def _torch(found: Found | None, gpu: GpuState) -> list[Check]:
+    """Torch's kernels against the GPUs: "no kernel image is available" before a user meets it."""
+    if found is None:
+        return []
+    if found.error:
+        return [Check("torch on the GPU", "problem", found.error)]
+    if found.facts["cuda"] is None:
+        return [Check("torch on the GPU", "absent", f"torch {found.facts['version']} is a build for CPUs")]
+    lacking = _lacking(found.facts["arch_list"], gpu.gpus)
+    problem = lacking or found.facts["kernel_error"]
+    if problem:
+        how = f"torch {found.facts['version']}: {problem}; install a torch built for this GPU"
+        return [Check("torch on the GPU", "problem", how)]
+    return [Check("torch on the GPU", "ok", f"torch {found.facts['version']} with CUDA {found.facts['cuda']}")]
+
+
+def _lacking(arch_list: list[str], gpus: Sequence[Gpu]) -> str | None:
+    for gpu in gpus:
+        if problem := kernel_problem(arch_list, gpu.compute_capability):
+            return f"{gpu.name}: {problem}"
+    return None
+
+
+def _gpu(state: GpuState) -> Check:
+    if state.cuda is None:
+        return Check(
+            "GPU", "absent", "no CUDA driver (libcuda.so.1) on this machine; plans are built where there is one"
+        )
+    driver = f"driver {state.driver or 'of unknown version'} for CUDA up to {state.cuda}"
+    if state.problem:
+        return Check("GPU", "problem", f"{state.problem}; {driver}")
+    names = ", ".join(
+        f"{gpu.name} (compute capability {gpu.compute_capability}, {gpu.memory_bytes / 2**30:.0f} GiB)"
+        for gpu in state.gpus
+    )
     hidden = "; not used by the embedded server: the extra gpu is not installed" if hides_gpus() else ""
-    return Check("GPU", "ok", f"{count.value} device(s): {names}{hidden}")
+    return Check("GPU", "ok", f"{len(state.gpus)} device(s): {names}; {driver}{hidden}")
 
 
-def _gpu_name(driver: ctypes.CDLL, index: int) -> str:
-    name = ctypes.create_string_buffer(100)
-    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    driver.cuDeviceGet(ctypes.byref(device), index)
-    driver.cuDeviceGetName(name, len(name), device)
-    driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
-    driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
-    return f"{name.value.decode()} (compute capability {major.value}.{minor.value})"
+def _libraries(gpu: GpuState) -> Check:
+    """Which versions of NVIDIA's libraries the loader, or pip's nvidia packages, hold; none is loaded."""
+    folders = _library_folders()
+    found = {}
+    for name, pattern in _LIBRARIES.items():
+        files = [file.name for folder in folders for file in folder.glob(pattern)]
+        versions = sorted({file.partition(".so.")[2].split(".")[0] for file in files}, key=lambda text: text.zfill(4))
+        if versions:
+            found[name] = "/".join(versions)
+    if not found:
+        what = "none of " + ", ".join(_LIBRARIES) + "; onnxruntime-gpu and TensorRT bring theirs"
+        return Check("CUDA libraries", "absent", what if gpu.gpus else f"{what}; of no use without a GPU")
+    return Check("CUDA libraries", "ok", ", ".join(f"{name} {versions}" for name, versions in found.items()))
+
+
+def _library_folders() -> list[Path]:
+    given = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
+    usual = ["/usr/local/cuda/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"]
+    sites = [Path(path) for path in sys.path if path.endswith("-packages")]
+    packages = [folder for site in sites for folder in (*site.glob("nvidia/*/lib"), *site.glob("tensorrt*_libs"))]
+    return list(dict.fromkeys([*(Path(path) for path in (*filter(None, given), *usual)), *packages]))
 
 
 def _shared_memory() -> Check:
@@ -122,6 +252,6 @@ def _shared_memory() -> Check:
     return Check("/dev/shm", "ok", f"{free >> 20} MiB free")
 
 
-def _docker() -> Check:
-    path = shutil.which("docker")
-    return Check("docker", "ok" if path else "absent", path or "only needed for `trtkit serve --image`")
+def _program(name: str, use: str) -> Check:
+    path = shutil.which(name)
+    return Check(name, "ok" if path else "absent", path or f"only needed for {use}")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: trtkit contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What an ONNX file holds, read from the graph alone (external data are not loaded)."""
+"""What an ONNX file or a TensorRT plan holds: the graph without its weights, the header without a GPU."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from typing import Any
 import onnx
 
 from trtkit.dtypes import by_onnx
+from trtkit.engine import manifest_of, plan_header
 from trtkit.errors import ProjectError
 from trtkit.export.onnx_file import external_tensors, read_graph
+from trtkit.images import images_with
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,60 @@ class OnnxSummary:
     def to_json(self) -> dict[str, Any]:
         """All of it."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """What a plan says about itself, and the manifest beside it.
+
+    Attributes:
+        file: its path.
+        byte_size: of the file.
+        flavour: ``tensorrt`` or ``tensorrt_rtx``.
+        version: of the library that built it, and that has to load it.
+        compute_capabilities: what a TensorRT-RTX plan was built for; empty where the header does not say.
+        images: tritonserver images known to hold that TensorRT; empty for TensorRT-RTX, which Triton cannot load.
+        manifest: the ``engine.json`` beside the plan; None without one.
+    """
+
+    file: str
+    byte_size: int
+    flavour: str
+    version: str
+    compute_capabilities: list[str]
+    images: list[str]
+    manifest: dict[str, Any] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        return asdict(self)
+
+
+def is_plan(file: Path) -> bool:
+    """Whether a file is to be read as a plan: by its first bytes, or by its name."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(4) in (b"ftrt", b"vtrt") or file.suffix in (".plan", ".engine")
+    except OSError:
+        return False
+
+
+def inspect_plan(file: Path) -> PlanSummary:
+    """Summarize a plan; no GPU and no TensorRT is needed.
+
+    Raises:
+        BuildError: it is no plan, or the manifest beside it is none.
+    """
+    header = plan_header(file)
+    return PlanSummary(
+        file=str(file),
+        byte_size=header.byte_size,
+        flavour=header.flavour,
+        version=header.version_text,
+        compute_capabilities=list(header.compute_capabilities),
+        images=images_with(header.version_text) if header.flavour == "tensorrt" else [],
+        manifest=manifest_of(file),
+    )
 
 
 def inspect_onnx(file: Path) -> OnnxSummary:

@@ -14,7 +14,7 @@ import numpy as np
 from trtkit.dtypes import DType
 from trtkit.errors import DataError, nearest
 from trtkit.numerics import Array
-from trtkit.project import Evaluate, Project
+from trtkit.project import Project
 from trtkit.project.callables import call, is_callable_reference, split_reference
 from trtkit.signature import TensorSpec
 
@@ -38,9 +38,15 @@ class Samples:
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
 
-    def rows(self, start: int, stop: int) -> dict[str, Array]:
-        """Samples `start` to `stop` as one batch."""
+    def rows(self, start: int, stop: int | None) -> dict[str, Array]:
+        """Samples `start` to `stop` (None: to the end) as one batch."""
         return {name: array[start:stop] for name, array in self.inputs.items()}
+
+    def first(self, count: int | None) -> Samples:
+        """The first `count` samples with their labels; all of them for None."""
+        if count is None:
+            return self
+        return Samples(self.rows(0, count), None if self.labels is None else self.labels[:count], self.origin)
 
 
 def evaluation_samples(project: Project, model: str, inputs: Sequence[TensorSpec]) -> Samples | None:
@@ -59,24 +65,53 @@ def evaluation_samples(project: Project, model: str, inputs: Sequence[TensorSpec
     if evaluate is None:
         return None
     where = project.where("models", model, "evaluate", "data")
-    arrays, labels = _read(evaluate, project, where, [spec.name for spec in inputs])
-    samples = Samples(_checked(arrays, inputs, where), labels, evaluate.data)
+    samples = _samples(evaluate.data, project, where, inputs)
+    labels = samples.labels
     if labels is not None and labels.shape[:1] != (len(samples),):
         given = f"{len(labels)} labels" if labels.ndim else f"one label ({str(labels)[:80]})"
         raise DataError(f"{where}: {given} for {len(samples)} samples; give one label per sample")
-    count = evaluate.samples or len(samples)
-    return Samples(samples.rows(0, count), None if labels is None else labels[:count], samples.origin)
+    return samples.first(evaluate.samples)
 
 
-def _read(evaluate: Evaluate, project: Project, where: str, names: list[str]) -> tuple[Mapping[str, Any], Array | None]:
-    if not is_callable_reference(evaluate.data):
-        return read_npz(split_reference(evaluate.data, project.root)[0], where)
-    value = call(evaluate.data, project.root, where)
+def calibration_samples(project: Project, model: str, inputs: Sequence[TensorSpec]) -> Samples:
+    """The samples of a model's ``calibration:`` block, checked against its inputs.
+
+    Raises:
+        DataError: there is no such block, fewer samples than it asks for, or the data do not fit the inputs.
+        ExportError: the user's callable raised.
+    """
+    calibration = project.models[model].calibration
+    if calibration is None:
+        where = project.where("models", model, "precision")
+        precision = project.models[model].precision
+        raise DataError(
+            f"{where}: {precision} needs real rows to find the range of each tensor; give the model "
+            "`calibration: {data: FILE.py:NAME}` or an .npz file"
+        )
+    where = project.where("models", model, "calibration", "data")
+    samples = _samples(calibration.data, project, where, inputs)
+    if calibration.samples is not None and calibration.samples > len(samples):
+        place = project.where("models", model, "calibration", "samples")
+        raise DataError(
+            f"{place}: {calibration.samples} samples are asked for, '{calibration.data}' has {len(samples)}"
+        )
+    return samples.first(calibration.samples)
+
+
+def _samples(data: str, project: Project, where: str, inputs: Sequence[TensorSpec]) -> Samples:
+    arrays, labels = _read(data, project, where, [spec.name for spec in inputs])
+    return Samples(_checked(arrays, inputs, where), labels, data)
+
+
+def _read(data: str, project: Project, where: str, names: list[str]) -> tuple[Mapping[str, Any], Array | None]:
+    if not is_callable_reference(data):
+        return read_npz(split_reference(data, project.root)[0], where)
+    value = call(data, project.root, where)
     inputs, labels = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
     if not isinstance(inputs, Mapping):
         if len(names) != 1:
             raise DataError(
-                f"{where}: '{evaluate.data}' gave one array; the model has the inputs {', '.join(names)}: return a dict"
+                f"{where}: '{data}' gave one array; the model has the inputs {', '.join(names)}: return a dict"
             )
         inputs = {names[0]: inputs}
     return inputs, None if labels is None else _array(labels, f"{where}: the labels")

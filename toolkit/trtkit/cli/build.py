@@ -21,13 +21,23 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    help="""Export, check and publish models to the model repository.
+    help="""Export, convert, check and publish models to the model repository.
 
     MODELS are names from trtkit.yaml; without any, all are built. Stages whose inputs did not change are not
     run again, and a second build does nothing. A model is published as a new version, whole or not at all."""
 )
 @click.argument("models", nargs=-1)
 @project_option
+@click.option("--target", help="A name under `targets:`. Default: the first that this machine has.")
+@click.option("--race", is_flag=True, help="Measure the precisions side by side and take the fastest accurate one.")
+@click.option("--check-engine", is_flag=True, help="Build each graph with TensorRT-RTX, as evidence; needs no GPU.")
+@click.option("--in-container", is_flag=True, help="Write what builds the plan in the target's image on its GPU.")
+@click.option(
+    "--profiles-from",
+    type=click.Path(path_type=Path),
+    help="Recorded request shapes (JSON lines) of the one model that is named: derive its profiles from them.",
+)
+@click.option("--count", type=click.IntRange(1, 64), default=3, show_default=True, help="How many profiles to derive.")
 @click.option("--explain", is_flag=True, help="Say for each stage why it ran, or why it did not.")
 @click.option("--force", is_flag=True, help="Run every stage, and replace a config.pbtxt that was edited by hand.")
 @click.option("--jobs", type=click.IntRange(min=0), default=0, help="Exports at the same time. Default: one per core.")
@@ -36,6 +46,12 @@ if TYPE_CHECKING:
 def command(
     models: tuple[str, ...],
     project_path: Path | None,
+    target: str | None,
+    race: bool,
+    check_engine: bool,
+    in_container: bool,
+    profiles_from: Path | None,
+    count: int,
     explain: bool,
     force: bool,
     jobs: int,
@@ -50,7 +66,10 @@ def command(
     progress = _Progress(console(stderr=True))
     started = time.perf_counter()
     with progress.shown():
-        results, error = build_models(project, models, force=force, jobs=jobs, on_event=progress)
+        results, error = build_models(
+            project, models, target=target, force=force, race=race, check_engine=check_engine,
+            in_container=in_container, profiles_from=profiles_from, profile_count=count, jobs=jobs, on_event=progress,
+        )  # fmt: skip
     rows = {"models": [result.to_json() for result in results], "repository": str(project.repository)}
     write_report(report, rows)
     if as_json:
@@ -98,13 +117,15 @@ def _print_results(out: Console, results: list[BuildResult], explain: bool, seco
     from rich.table import Table
 
     table = Table(
-        "model", "version", "precision", "size", "error of the export", "stages", title=f"Built in {seconds:.1f} s"
+        "model", "version", "precision", "size", "max abs error", "metric", "stages", title=f"Built in {seconds:.1f} s"
     )
     for result in results:
         if not result.skipped:
             table.add_row(*_row(result))
     out.print(table)
     _print_skipped(out, results)
+    for result in results:
+        _print_findings(out, result)
 
 
 def _print_reasons(out: Console, results: list[BuildResult]) -> None:
@@ -124,7 +145,45 @@ def _row(result: BuildResult) -> tuple[str, ...]:
     ran = [stage.stage for stage in result.stages if stage.ran]
     stages = "failed" if result.error else ", ".join(ran) or "up to date"
     error = "–" if result.max_abs_error is None else f"{result.max_abs_error:.2g}"
-    return (result.model, str(result.version or "–"), result.precision, size_text(result.byte_size), error, stages)
+    metric = f"{result.metric['value']:.4f} ({result.metric['reference']:.4f})" if result.metric else "–"
+    size = size_text(result.byte_size)
+    return (result.model, str(result.version or "–"), result.precision, size, error, metric, stages)
+
+
+def _print_findings(out: Console, result: BuildResult) -> None:
+    """What does not fit in a row: the race, derived profiles, the check of the engine, notes."""
+    if result.race:
+        _print_race(out, result.model, result.race)
+    if result.derived:
+        _print_derived(out, result.model, result.derived)
+    if result.check_engine:
+        out.print(f"{result.model}: check-engine: {result.check_engine['summary']}", markup=False, soft_wrap=True)
+    for note in result.notes:
+        out.print(f"{result.model}: {note}", markup=False, soft_wrap=True)
+
+
+def _print_race(out: Console, model: str, race: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(*race["columns"], title=f"{model}: the race")
+    for cells in race["table"]:
+        table.add_row(*cells)
+    out.print(table)
+    for line in (*race["remarks"], f"taken: {race['chosen']}: {race['why']}", f"plot: {race['plot']}"):
+        out.print(f"{model}: {line}", markup=False, soft_wrap=True)
+
+
+def _print_derived(out: Console, model: str, derived: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    for title, rows in (("profiles from recorded shapes", derived["rows"]), ("how many pay", derived["counts"])):
+        table = Table(*rows[0], title=f"{model}: {title}")
+        for cells in rows[1:]:
+            table.add_row(*cells)
+        out.print(table)
+    for note in derived["notes"]:
+        out.print(f"{model}: {note}", markup=False, soft_wrap=True)
+    out.print(f"{model}: to keep them, put this into trtkit.yaml:\n{derived['yaml']}", markup=False, soft_wrap=True)
 
 
 def size_text(byte_size: int) -> str:

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,32 +14,47 @@ from trtkit.cli.build import size_text
 from trtkit.cli.common import console, json_option, print_json
 
 if TYPE_CHECKING:
-    from trtkit.inspection import OnnxSummary
+    from trtkit.inspection import OnnxSummary, PlanSummary
 
 
 @click.command(
-    help="""Show what an ONNX file holds: inputs, outputs, opset, operators, size, weights by data type, Q/DQ nodes."""
+    help="""Show what a file holds, without a GPU.
+
+    An ONNX file: inputs, outputs, opset, operators, size, weights by data type, Q/DQ nodes. A TensorRT plan: the
+    version that built it and that it needs, its target, and what engine.json beside it says."""
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @json_option
 def command(file: Path, as_json: bool) -> None:
     """Read the graph and print it."""
-    from trtkit.inspection import inspect_onnx
+    from trtkit.inspection import inspect_onnx, inspect_plan, is_plan
 
-    summary = inspect_onnx(file)
-    if as_json:
-        print_json(summary.to_json())
+    if is_plan(file):
+        plan = inspect_plan(file)
+        _print(plan.to_json() if as_json else _plan_rows(plan))
     else:
-        _print(summary)
+        graph = inspect_onnx(file)
+        _print(graph.to_json() if as_json else _onnx_rows(graph))
 
 
-def _print(summary: OnnxSummary) -> None:
+def _print(what: dict[str, Any] | list[tuple[str, str]]) -> None:
+    """JSON, or rows of a key and a text."""
+    if isinstance(what, dict):
+        print_json(what)
+        return
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for key, text in what:
+        table.add_row(Text(key, style="bold"), Text(text))
+    console().print(table)
+
+
+def _onnx_rows(summary: OnnxSummary) -> list[tuple[str, str]]:
     opsets = ", ".join(f"{domain} {version}" for domain, version in summary.opsets.items())
     external = f", external data: {', '.join(summary.external_data)}" if summary.external_data else ""
-    rows = [
+    return [
         ("file", f"{summary.file} ({size_text(summary.byte_size)}{external})"),
         ("format", f"IR {summary.ir_version}, opset {opsets}, by {summary.producer or 'unknown'}"),
         *(("input" if index == 0 else "", text) for index, text in enumerate(summary.inputs)),
@@ -50,11 +66,36 @@ def _print(summary: OnnxSummary) -> None:
         ),
         ("Q/DQ", f"{summary.quantize_linear} QuantizeLinear, {summary.dequantize_linear} DequantizeLinear"),
     ]
-    from rich.text import Text
 
-    for key, text in rows:
-        table.add_row(Text(key, style="bold"), Text(text))
-    console().print(table)
+
+def _plan_rows(summary: PlanSummary) -> list[tuple[str, str]]:
+    rtx = summary.flavour == "tensorrt_rtx"
+    name = "TensorRT-RTX" if rtx else "TensorRT"
+    loads = "no tritonserver: it is evidence, never something to serve" if rtx else ", ".join(summary.images)
+    rows = [
+        ("file", f"{summary.file} ({size_text(summary.byte_size)})"),
+        ("plan", f"{name} {summary.version}"),
+        ("compute capability", ", ".join(summary.compute_capabilities) or _capability(summary)),
+        ("loaded by", loads or "no image that trtkit knows of"),
+    ]
+    return rows + (_manifest_rows(summary.manifest) if summary.manifest else [("engine.json", "none beside the plan")])
+
+
+def _capability(summary: PlanSummary) -> str:
+    found = (summary.manifest or {}).get("compute_capability")
+    return str(found) if found else "not in the header of this flavour"
+
+
+def _manifest_rows(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    """What engine.json holds, one row per key; tables inside as JSON."""
+    hidden = {"flavour", "tensorrt_version", "compute_capability"}
+    return [
+        (key, _value_text(value)) for key, value in manifest.items() if key not in hidden and value not in (None, [])
+    ]
+
+
+def _value_text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 
 def _weights(kind: str, row: dict[str, int]) -> str:

@@ -12,11 +12,13 @@ STAGE = "export"
 _STAGE_VERSION = 2
 _COMMON = ("onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
 _SKLEARN, _TORCH = ("scikit-learn", "skl2onnx"), ("torch", "onnxscript")
+_HUGGINGFACE = (*_TORCH, "transformers", "tokenizers")
 TOOLS = {
     "onnx": _COMMON,
     "sklearn": (*_COMMON, *_SKLEARN),
     "torch": (*_COMMON, *_TORCH),
-    "callable": (*_COMMON, *_SKLEARN, *_TORCH),
+    "huggingface": (*_COMMON, *_HUGGINGFACE),
+    "callable": (*_COMMON, *_SKLEARN, *_HUGGINGFACE),
 }
 
 

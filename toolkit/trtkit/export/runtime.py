@@ -16,6 +16,9 @@ from trtkit.export.sentences import one_line
 from trtkit.numerics import Array
 
 
+_FLOATS = {"tensor(float16)": np.float16, "tensor(float)": np.float32, "tensor(double)": np.float64}
+
+
 class Session:
     """An ONNX model on ONNX Runtime's CPU provider.
 
@@ -59,6 +62,14 @@ class Session:
         """The sizes of each output's axes as ONNX Runtime infers them; None for a dynamic one."""
         tensors = self._session.get_outputs()
         return {t.name: [dim if isinstance(dim, int) else None for dim in t.shape] for t in tensors}
+
+    def cast(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The inputs with floating-point ones in the types that this graph takes, where those differ."""
+        wanted = {tensor.name: _FLOATS.get(tensor.type) for tensor in self._session.get_inputs()}
+        return {
+            name: array.astype(wanted[name]) if array.dtype.kind == "f" and wanted.get(name) else array
+            for name, array in inputs.items()
+        }
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Outputs by name for full input arrays (batch included); BYTES as arrays of bytes on both sides.

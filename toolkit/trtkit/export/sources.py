@@ -18,7 +18,7 @@ from trtkit.export.onnx_file import check_content, external_tensors, inner_graph
 from trtkit.export.sentences import one_line
 from trtkit.numerics import Array
 from trtkit.project import InputSpec, ModelSpec, Project
-from trtkit.project.callables import call, is_callable_reference, split_reference
+from trtkit.project.callables import call, is_callable_reference, no_path, split_reference
 
 Predict = Callable[[Mapping[str, Array]], dict[str, Array]]
 
@@ -31,7 +31,7 @@ class Loaded:
         model: the graph, with external data loaded; the export's own, to be changed in place.
         predict: the source's own outputs for given inputs, under the graph's output names; None where
             there is nothing to compare with.
-        kind: ``onnx``, ``sklearn`` or ``torch``.
+        kind: ``onnx``, ``sklearn``, ``torch`` or ``huggingface``.
         why_no_predict: the reason there is nothing to compare with.
     """
 
@@ -54,25 +54,48 @@ def load_source(project: Project, name: str) -> Loaded:
     reference = spec.source.reference
     if is_callable_reference(reference):
         value = call(reference, project.root, where)
-    elif spec.source.kind == "onnx":
+    elif spec.source.kind in _FROM_FILES:
         value = split_reference(reference, project.root)[0]
     else:
         raise ExportError(f"{where}: '{reference}' is no FILE.py:NAME; a {spec.source.kind} source is a callable")
+    if isinstance(value, str | Path):
+        value = _path(value, project.root, where)
     kind = kind_of(value)
     if kind == "" or spec.source.kind not in ("callable", kind):
-        given = f"'{reference}' gave {_article(type(value).__name__)}"
+        given = _given(value, reference)
         raise ExportError(f"{where}: {given}; {_WANTED[spec.source.kind]} is needed")
     if kind == "onnx":
         return Loaded(_onnx_model(value, project, name, where), None, kind)
     return _converted(value, kind, spec, where)
 
 
+# kinds whose reference may be a path
+_FROM_FILES = ("onnx", "torch", "huggingface")
 _WANTED = {
     "onnx": "an onnx.ModelProto, its bytes, or the path of an .onnx file",
     "sklearn": "a fitted scikit-learn estimator or pipeline",
-    "torch": "a torch.nn.Module",
-    "callable": "an ONNX model, a scikit-learn estimator or a torch module",
+    "torch": "a torch.nn.Module or a torch.export program, given by FILE.py:NAME or saved as .pt2,",
+    "huggingface": "the folder of a transformers model",
+    "callable": "an ONNX model, a scikit-learn estimator, a torch module or program, or the path of one on disk",
 }
+
+
+def _path(value: str | Path, root: Path, where: str) -> Path:
+    """The absolute path of a reference, or of what a callable gave."""
+    try:
+        path = (root / value).resolve()
+        path.is_dir()
+    except (OSError, RuntimeError, ValueError) as exc:  # a name too long, a loop of symbolic links, a NUL
+        raise ExportError(f"{where}: {no_path(str(value), exc)}") from exc
+    return path
+
+
+def _given(value: Any, reference: str) -> str:
+    """What there was instead of a model."""
+    if not isinstance(value, Path):
+        return f"'{reference}' gave {_article(type(value).__name__)}"
+    verb = "gave the path of" if is_callable_reference(reference) else "is"
+    return f"'{reference}' {verb} {'a folder' if value.is_dir() else _article(f'{value.suffix} file'.strip())}"
 
 
 def _article(noun: str) -> str:
@@ -80,13 +103,19 @@ def _article(noun: str) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """``onnx``, ``sklearn`` or ``torch`` for a value that is such a model, else ``""``."""
-    if isinstance(value, onnx.ModelProto | bytes | str | Path):
+    """``onnx``, ``sklearn``, ``torch`` or ``huggingface`` for a value that is such a model, else ``""``.
+
+    A path counts by what is there: a folder is a transformers directory, a .pt2 file a torch program, and any
+    other an ONNX file.
+    """
+    if isinstance(value, Path):
+        return "huggingface" if value.is_dir() else "torch" if value.suffix == ".pt2" else "onnx"
+    if isinstance(value, onnx.ModelProto | bytes | str):
         return "onnx"
     bases = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(value).__mro__}
     if "sklearn.BaseEstimator" in bases:
         return "sklearn"
-    return "torch" if "torch.Module" in bases else ""
+    return "torch" if bases & {"torch.Module", "torch.ExportedProgram"} else ""
 
 
 def _converted(value: Any, kind: str, spec: ModelSpec, where: str) -> Loaded:
@@ -94,6 +123,14 @@ def _converted(value: Any, kind: str, spec: ModelSpec, where: str) -> Loaded:
         from trtkit.export.sklearn_source import convert_estimator
 
         return Loaded(*convert_estimator(value, spec, where), kind)
+    if kind == "huggingface":
+        from trtkit.export.huggingface_source import convert_directory
+
+        return Loaded(*convert_directory(value, spec, where), kind)
+    if isinstance(value, Path) or type(value).__name__ == "ExportedProgram":
+        from trtkit.export.torch_program import convert_program
+
+        return Loaded(*convert_program(value, spec, where), kind)
     from trtkit.export.torch_source import convert_module
 
     return Loaded(*convert_module(value, spec, where), kind)
@@ -112,8 +149,8 @@ def _onnx_model(value: Any, project: Project, name: str, where: str) -> onnx.Mod
 
 def _read_value(value: Any, project: Project, where: str) -> onnx.ModelProto:
     """The message of a path, bytes or a message, as a copy: the user's code may keep its own."""
-    if isinstance(value, str | Path):
-        return read_onnx((project.root / value).resolve(), where)
+    if isinstance(value, Path):
+        return read_onnx(value, where)
     if isinstance(value, bytes):
         try:
             value = onnx.load_model_from_string(value)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,21 +43,39 @@ def convert_module(module: Any, spec: ModelSpec, where: str) -> tuple[onnx.Model
     module = module.eval()
     arguments = _examples(torch, spec)
     answer = _answer(torch, module, arguments, spec, where)
+    shapes = _dynamic_shapes(torch, module, spec)
+    model = exported(torch, module, spec.inputs, where, args=arguments, dynamic_shapes=shapes)
+    _check_axes(model, spec, where)
+    names = spec.outputs or output_names(answer, model)
+    rename_outputs(model, names, where)
+    return model, _predict(torch, module, names)
+
+
+def exported(torch: Any, thing: Any, inputs: Iterable[str], where: str, **options: Any) -> onnx.ModelProto:
+    """The graph that torch's exporter makes of a module or a program, without what it notes of its own course.
+
+    Args:
+        torch: the module.
+        thing: a torch.nn.Module, with ``args`` and ``dynamic_shapes`` among the options, or an ExportedProgram.
+        inputs: names for the graph's inputs, in order.
+        where: for messages.
+        options: more arguments of ``torch.onnx.export``.
+
+    Raises:
+        ExportError: torch cannot export it.
+    """
     with quiet():
         try:
             program = torch.onnx.export(
-                module, arguments, dynamo=True, opset_version=OPSET_TORCH, input_names=list(spec.inputs),
-                dynamic_shapes=_dynamic_shapes(torch, module, spec), external_data=False, verbose=False,
+                thing, dynamo=True, opset_version=OPSET_TORCH, input_names=list(inputs), external_data=False,
+                verbose=False, **options,
             )  # fmt: skip
         except Exception as exc:  # torch's exporter wraps anything, from user code to its own verifier
-            raise ExportError(f"{where}: torch cannot export {type(module).__name__}: {_root_cause(exc)}") from exc
-    model = program.model_proto
+            raise ExportError(f"{where}: torch cannot export {type(thing).__name__}: {_root_cause(exc)}") from exc
+    model: onnx.ModelProto = program.model_proto
     _drop_self_copies(model.graph)
-    _check_axes(model, spec, where)
     _drop_places(model)
-    names = spec.outputs or _output_names(answer, model)
-    rename_outputs(model, names, where)
-    return model, _predict(torch, module, names)
+    return model
 
 
 def _check_inputs(spec: ModelSpec, where: str) -> None:
@@ -86,12 +104,14 @@ def _answer(torch: Any, module: Any, arguments: tuple[Any, ...], spec: ModelSpec
     try:
         with quiet(), torch.no_grad():
             answer = module(*arguments)
+    except ExportError:  # of a module of ours
+        raise
     except Exception as exc:
         shapes = ", ".join(f"{n} {list(a.shape)}" for n, a in zip(spec.inputs, arguments, strict=True))
         raise ExportError(
             f"{where}: {type(module).__name__} itself fails on {shapes}: {type(exc).__name__}: {one_line(exc)}"
         ) from exc
-    for value in _flat(answer):
+    for value in flat(answer):
         if not isinstance(value, torch.Tensor):
             raise ExportError(
                 f"{where}: {type(module).__name__} answers with {type(value).__name__}; tensors are needed, alone or "
@@ -147,7 +167,7 @@ def _drop_places(model: onnx.ModelProto) -> None:
         node.ClearField("doc_string")
 
 
-def _output_names(answer: Any, model: onnx.ModelProto) -> list[str]:
+def output_names(answer: Any, model: onnx.ModelProto) -> list[str]:
     """The dictionary's keys where the answer is one of tensors, else the exporter's names; none is an input's."""
     names = [output.name for output in model.graph.output]
     if isinstance(answer, Mapping) and len(answer) == len(names):
@@ -160,15 +180,15 @@ def _predict(torch: Any, module: Any, names: Sequence[str]) -> Predict:
     def predict(inputs: Mapping[str, Array]) -> dict[str, Array]:
         with quiet(), torch.no_grad():
             answer = module(*(torch.from_numpy(np.ascontiguousarray(array)) for array in inputs.values()))
-        return {name: tensor.numpy() for name, tensor in zip(names, _flat(answer), strict=True)}
+        return {name: tensor.numpy() for name, tensor in zip(names, flat(answer), strict=True)}
 
     return predict
 
 
-def _flat(answer: Any) -> Iterator[Any]:
+def flat(answer: Any) -> Iterator[Any]:
     """The tensors of an answer in the order in which torch exports them; a None is none."""
     if isinstance(answer, Mapping | tuple | list):
         for value in answer.values() if isinstance(answer, Mapping) else answer:
-            yield from _flat(value)
+            yield from flat(value)
     elif answer is not None:
         yield answer

@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trtkit.artifacts import file_errors
 from trtkit.numerics import Array
+from trtkit.samples import convert
 from trtkit.signature import Signature
 
 FOLDER = "warmup"
@@ -45,3 +48,18 @@ def raw_bytes(array: Array) -> bytes:
     if array.dtype.kind == "O":
         return b"".join(struct.pack("<I", len(item)) + item for item in array.ravel().tolist())
     return array.tobytes()
+
+
+def convert_warmup(folder: Path, before: Signature, now: Signature) -> None:
+    """Rewrite the warm-up data of inputs whose floating-point type changed.
+
+    Args:
+        folder: the model's folder, with the data in the types of `before`.
+        before: the signature they were written for.
+        now: the same tensors, some in another type.
+    """
+    for index, (old, new) in enumerate(zip(before.inputs, now.inputs, strict=True)):
+        if old.dtype != new.dtype:
+            file = folder / FOLDER / f"input_{index}.bin"
+            values = np.frombuffer(file.read_bytes(), old.dtype.numpy)
+            file.write_bytes(raw_bytes(convert(values, new.dtype, f"warm-up data for {new}")))

@@ -3,16 +3,34 @@
 """The project file: ``trtkit.yaml`` read, checked, and turned into frozen values."""
 
 from trtkit.project.load import PROJECT_FILE, Project, find_project, load_project
-from trtkit.project.spec import EnsembleStep, Evaluate, InputSpec, ModelSpec, Source, Tolerance, json_schema
+from trtkit.project.spec import (
+    Calibration,
+    Engine,
+    EnsembleStep,
+    Evaluate,
+    InputSpec,
+    Keep,
+    ModelSpec,
+    ShapeRangeSpec,
+    Source,
+    Target,
+    Tolerance,
+    json_schema,
+)
 
 __all__ = [
     "PROJECT_FILE",
+    "Calibration",
+    "Engine",
     "EnsembleStep",
     "Evaluate",
     "InputSpec",
+    "Keep",
     "ModelSpec",
     "Project",
+    "ShapeRangeSpec",
     "Source",
+    "Target",
     "Tolerance",
     "find_project",
     "json_schema",

@@ -28,24 +28,25 @@ def split_reference(reference: str, root: Path) -> tuple[Path, str]:
     return (root / file).resolve(), name
 
 
-def check_reference(reference: str, root: Path, where: str) -> None:
+def check_reference(reference: str, root: Path, where: str, *, folder: bool = False) -> None:
     """Check, without running anything, that a reference's file is there and defines the name.
 
     Args:
         reference: a path, or FILE.py:NAME, relative to `root`.
         root: the folder of the project file.
         where: FILE:LINE:COLUMN of the reference, for the message.
+        folder: whether the path of a folder is wanted, and not a file.
 
     Raises:
         ProjectError: the file is missing, is not Python, or does not define the name.
     """
     try:
         file, name = split_reference(reference, root)
-        exists = file.is_file()
+        exists = file.is_dir() if folder else file.is_file()
     except (OSError, RuntimeError) as exc:  # a name too long, a loop of symbolic links
         raise ProjectError(f"{where}: {no_path(reference, exc)}") from exc
     if not exists:
-        raise ProjectError(f"{where}: '{reference}': there is no file {_shown(file, root)}")
+        raise ProjectError(f"{where}: '{reference}': there is no {'folder' if folder else 'file'} {_shown(file, root)}")
     if file.suffix == ".py" and not name:
         raise ProjectError(f"{where}: '{reference}': which name of that file? write {reference.rstrip(':')}:NAME")
     if not name:

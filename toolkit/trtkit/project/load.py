@@ -15,7 +15,20 @@ from pydantic_core import ErrorDetails
 
 from trtkit.errors import ProjectError, nearest
 from trtkit.project.callables import check_reference, is_callable_reference, no_path
-from trtkit.project.spec import EnsembleStep, Evaluate, InputSpec, ModelSpec, ProjectSpec, Source, Tolerance
+from trtkit.project.spec import (
+    Calibration,
+    Engine,
+    EnsembleStep,
+    Evaluate,
+    InputSpec,
+    Keep,
+    ModelSpec,
+    ProjectSpec,
+    ShapeRangeSpec,
+    Source,
+    Target,
+    Tolerance,
+)
 from trtkit.project.yaml_text import MAX_BYTES, Path_, Positions, line_and_column, read_yaml
 
 PROJECT_FILE = "trtkit.yaml"
@@ -28,12 +41,14 @@ class Project:
     Attributes:
         file: its absolute path.
         models: the models, by name, in the file's order.
+        targets: where they will run, by name, in the file's order; may be empty.
         repository: the absolute path of the model repository; it need not exist yet.
     """
 
     file: Path
     repository: Path
     models: dict[str, ModelSpec]
+    targets: dict[str, Target]
     positions: Positions = field(repr=False, compare=False)
 
     @property
@@ -104,9 +119,9 @@ def load_project(file: Path) -> Project:
         raise ProjectError(
             f"{where} '{spec.repository}' holds the project itself; give the models a folder of their own"
         )
-    project = Project(resolved, repository, dict(spec.models), positions)
+    project = Project(resolved, repository, dict(spec.models), dict(spec.targets), positions)
     for path, reference in _references(project):
-        check_reference(reference, project.root, project.where(*path))
+        check_reference(reference, project.root, project.where(*path), folder=path[-1] == "huggingface")
     return project
 
 
@@ -131,6 +146,10 @@ def _references(project: Project) -> Iterator[tuple[Path_, str]]:
     for name, model in project.models.items():
         if model.source:
             yield ("models", name, "source", model.source.kind), model.source.reference
+        if model.calibration:
+            yield ("models", name, "calibration", "data"), model.calibration.data
+        for index, plugin in enumerate(model.engine.plugins):
+            yield ("models", name, "engine", "plugins", index), plugin
         if model.evaluate:
             yield from _evaluate_references(("models", name, "evaluate"), model.evaluate)
 
@@ -210,11 +229,21 @@ def _keys_at(path: Path_) -> list[str]:
 
 
 # which parts of a path are names or indices of the user's
-_NAMED: dict[Path_, tuple[int, ...]] = {("inputs",): (1, 3), ("ensemble",): (1, 3), ("tolerance",): (1, 4)}
+_NAMED: dict[Path_, tuple[int, ...]] = {
+    ("inputs",): (1, 3),
+    ("ensemble",): (1, 3),
+    ("tolerance",): (1, 4),
+    ("profiles",): (1, 3, 4),
+}
 _CLASSES: dict[Path_, type[BaseModel]] = {
     (): ProjectSpec,
     ("models", "*"): ModelSpec,
+    ("targets", "*"): Target,
     ("models", "*", "source"): Source,
+    ("models", "*", "calibration"): Calibration,
+    ("models", "*", "keep"): Keep,
+    ("models", "*", "engine"): Engine,
+    ("models", "*", "profiles", "*", "*"): ShapeRangeSpec,
     ("models", "*", "evaluate"): Evaluate,
     ("models", "*", "tolerance"): Tolerance,
     ("models", "*", "tolerance", "outputs", "*"): Tolerance,

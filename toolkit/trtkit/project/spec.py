@@ -36,25 +36,36 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8", "int8+fp16", "fp8+fp16", "auto"]
+Size = Annotated[int, Field(ge=0)]  # 0 is refused later, with the input's name
+ComputeCapability = Annotated[str, Field(pattern=r"^[0-9]{1,2}\.[0-9]$")]
+
+
 class Source(_Strict):
-    """Where the model comes from: exactly one of the four."""
+    """Where the model comes from: exactly one of the five."""
 
     onnx: Reference | None = Field(None, description="an ONNX file, or FILE.py:NAME giving a ModelProto or a path")
     sklearn: Reference | None = Field(
         None, description="FILE.py:NAME giving a fitted scikit-learn estimator or pipeline"
     )
-    torch: Reference | None = Field(None, description="FILE.py:NAME giving a torch.nn.Module; needs `inputs:`")
+    torch: Reference | None = Field(
+        None,
+        description="FILE.py:NAME giving a torch.nn.Module (needs `inputs:`) or a torch.export program, or a .pt2 file",
+    )
+    huggingface: Reference | None = Field(
+        None, description="a transformers directory on disk: config.json, weights, tokenizer"
+    )
     callable: Reference | None = Field(None, description="FILE.py:NAME giving any of these; which one, its type tells")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Source:
         if len(self.model_fields_set & {k for k, v in self if v is not None}) != 1:
-            raise ValueError("give exactly one of onnx, sklearn, torch, callable")
+            raise ValueError("give exactly one of onnx, sklearn, torch, huggingface, callable")
         return self
 
     @property
     def kind(self) -> str:
-        """Which of the four was given."""
+        """Which of the five was given."""
         return next(name for name, value in self if value is not None)
 
     @property
@@ -92,6 +103,103 @@ class Evaluate(_Strict):
     samples: Annotated[int, Field(ge=1)] | None = Field(None, description="use only the first N samples")
 
 
+class Calibration(_Strict):
+    """Real rows that show which values a tensor takes; INT8 and FP8 need them."""
+
+    data: Reference = Field(description="FILE.py:NAME giving the inputs, or an .npz file with one array per input")
+    samples: Annotated[int, Field(ge=1)] | None = Field(None, description="use only the first N samples; default: all")
+    method: Literal["minmax", "percentile", "entropy"] = Field(
+        "minmax", description="how a tensor's range follows from its values"
+    )
+    percentile: Annotated[float, Field(gt=50, le=100)] = Field(
+        99.999, description="for method percentile: the share of values, in percent, that the range keeps"
+    )
+    quantizer: Literal["trtkit", "modelopt"] = Field(
+        "trtkit", description="modelopt: NVIDIA's own, for tensorrt targets, in a process of its own"
+    )
+
+
+class Keep(_Strict):
+    """What stays as it is when the graph's precision changes."""
+
+    operators: list[str] = Field(default=[], description="operator types kept in FP32, e.g. [Softmax]")
+    nodes: list[str] = Field(default=[], description="node names kept in FP32; * and ? match as in file names")
+    io_types: bool = Field(True, description="whether inputs and outputs keep their data types")
+
+
+class ShapeRangeSpec(_Strict):
+    """The shapes of one input in one optimization profile: full shapes, batch first."""
+
+    min: list[Size] = Field(description="the smallest shape")
+    opt: list[Size] = Field(description="the shape the kernels are chosen for")
+    max: list[Size] = Field(description="the largest shape")
+
+
+class Engine(_Strict):
+    """How a TensorRT engine is built."""
+
+    workspace_bytes: Annotated[int, Field(ge=1)] = Field(1 << 30, description="the most scratch memory a layer may use")
+    optimization_level: Annotated[int, Field(ge=0, le=5)] | None = Field(
+        None, description="0 builds fastest, 5 searches longest; default: TensorRT's own (3)"
+    )
+    timing_cache: bool = Field(True, description="keep measured kernel times for the next build")
+    version_compatible: bool = Field(
+        False, description="the plan also loads in newer TensorRT versions; larger, and the server needs a flag for it"
+    )
+    hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = Field(
+        "none", description="the plan also loads on other GPUs; slower, because kernels of one GPU are left out"
+    )
+    strip_plan: bool = Field(False, description="leave the weights out of the plan; it has to be refitted to be used")
+    refit: bool = Field(False, description="the plan's weights can be replaced later")
+    plugins: list[Reference] = Field(default=[], description="shared libraries with TensorRT plugins")
+    overlapping_profiles: bool = Field(
+        False, description="accept profiles that overlap, although the server's choice between them is undefined"
+    )
+
+
+class Target(_Strict):
+    """Where models will run."""
+
+    backend: Literal["onnxruntime", "tensorrt"] = Field("onnxruntime", description="Triton's backend")
+    execution_provider: Literal["cpu", "cuda", "tensorrt"] = Field(
+        "cpu", description="for backend onnxruntime: what runs the graph"
+    )
+    image: Reference | None = Field(
+        None, description="the tritonserver image, e.g. nvcr.io/nvidia/tritonserver:25.10-py3"
+    )
+    compute_capability: ComputeCapability | Annotated[list[ComputeCapability], Field(min_length=1)] | None = Field(
+        None, description='of the GPUs, e.g. "8.9"; a list where there are several, each gets a plan of its own'
+    )
+    tensorrt_version: Reference | None = Field(
+        None, description="of the target, instead of what the image's table says"
+    )
+    onnxruntime_version: Reference | None = Field(
+        None, description="of the target, instead of what the image's table says"
+    )
+    fallback: Literal["onnxruntime"] | None = Field(
+        None, description="what serves the graph while no plan can be built, on a machine without the GPU"
+    )
+
+    @model_validator(mode="after")
+    def _fields_of_the_backend(self) -> Target:
+        if self.backend == "tensorrt" and "execution_provider" in self.model_fields_set:
+            raise ValueError("execution_provider belongs to backend onnxruntime; leave it out")
+        if self.backend == "onnxruntime" and self.fallback is not None:
+            raise ValueError("fallback belongs to backend tensorrt; leave it out")
+        return self
+
+    @property
+    def compute_capabilities(self) -> tuple[str, ...]:
+        """All that were given, in order."""
+        given = self.compute_capability
+        return () if given is None else (given,) if isinstance(given, str) else tuple(given)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether models run on a GPU there."""
+        return self.backend == "tensorrt" or self.execution_provider != "cpu"
+
+
 class EnsembleStep(_Strict):
     """One step; maps are ``model's tensor: ensemble's tensor``."""
 
@@ -119,7 +227,13 @@ class ModelSpec(_Strict):
     )
     inputs: dict[str, InputSpec] = Field(default={}, description="names, types and shapes, where the source has none")
     outputs: list[str] = Field(default=[], description="names for the outputs, in order, where the source has none")
-    precision: Literal["fp32"] = Field("fp32", description="the precision of the served graph")
+    precision: Precision = Field("fp32", description="the precision of the served graph; auto: the race decides")
+    keep: Keep = Field(Keep(), description="what stays in FP32")
+    calibration: Calibration | None = None
+    profiles: list[dict[str, ShapeRangeSpec]] = Field(
+        default=[], description="TensorRT optimization profiles: shapes by input name, disjoint"
+    )
+    engine: Engine = Field(Engine(), description="how a TensorRT engine is built")
     evaluate: Evaluate | None = None
     tolerance: Tolerance = Field(Tolerance(), description="instead of the table's, by precision and data type")
     config: dict[str, Any] = Field(default={}, description="any ModelConfig field, as in config.pbtxt")
@@ -130,6 +244,9 @@ class ModelSpec(_Strict):
             raise ValueError("give exactly one of source and ensemble")
         if self.ensemble is not None and (self.inputs or self.outputs):
             raise ValueError("an ensemble's inputs and outputs follow from its steps; leave inputs and outputs out")
+        of_a_graph = {"precision", "keep", "calibration", "profiles", "engine"} & self.model_fields_set
+        if self.ensemble is not None and of_a_graph:
+            raise ValueError(f"an ensemble has no {min(of_a_graph)} of its own; give it to the models of its steps")
         return self
 
 
@@ -138,6 +255,9 @@ class ProjectSpec(_Strict):
 
     repository: Reference = Field(
         "model_repository", description="the model repository to publish to, relative to this file"
+    )
+    targets: dict[ModelName, Target] = Field(
+        default={}, description="where models will run, by name; picked with --target, default: what this machine has"
     )
     models: dict[ModelName, ModelSpec] = Field(default={}, description="the models to build, by name")
 

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prove what is served: every output over HTTP and gRPC against a reference, with numbers."""
 
+from trtkit.tolerance import TOLERANCES, tolerance_for
 from trtkit.validate.report import junit_xml
 from trtkit.validate.run import MetricResult, ModelReport, OutputResult, validate_model
-from trtkit.validate.tolerance import TOLERANCES, tolerance_for
 
 __all__ = [
     "TOLERANCES",

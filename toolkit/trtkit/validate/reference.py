@@ -38,7 +38,7 @@ def reference_for(project: Project, model: str, published: PublishedVersion, cli
     """
     if project.models[model].ensemble is None:
         session = Session(_reference_file(project, published))
-        return lambda inputs: session.run(_with_ranks(inputs, session.input_ranks))
+        return lambda inputs: session.run(session.cast(_with_ranks(inputs, session.input_ranks)))
     return _ensemble_reference(project, model, client)
 
 

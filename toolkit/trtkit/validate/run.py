@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from trtkit.errors import DataError, ExportError, ModelUnavailableError, ServerError
+from trtkit.metrics import measure_metric
 from trtkit.numerics import Array, Difference, difference
 from trtkit.project import Project, Tolerance
 from trtkit.repository import PublishedVersion, versions
 from trtkit.samples import Samples, evaluation_samples, recorded_inputs
 from trtkit.server import Client
 from trtkit.signature import Signature
-from trtkit.validate.metrics import measure_metric
+from trtkit.tolerance import tolerance_for
 from trtkit.validate.reference import Reference, reference_for
-from trtkit.validate.tolerance import tolerance_for
 
 _RANDOM_ROWS = 32
 

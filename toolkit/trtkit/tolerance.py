@@ -25,14 +25,14 @@ def tolerance_for(precision: str, dtype: DType, output: str, override: Tolerance
     """(rtol, atol) of one output.
 
     Args:
-        precision: a key of `TOLERANCES`; ``ensemble`` counts as fp32.
+        precision: a key of `TOLERANCES`, or two joined by ``+`` (the first counts); ``ensemble`` counts as fp32.
         dtype: of the output; anything but floating point has to be equal, and gives (0, 0).
         output: its name, for an override of its own.
         override: the project file's ``tolerance:``, or the command line's.
     """
     if not dtype.is_float:
         return 0.0, 0.0
-    rtol, atol = TOLERANCES.get(precision, TOLERANCES["fp32"])
+    rtol, atol = TOLERANCES.get(precision.partition("+")[0], TOLERANCES["fp32"])
     rtol = max(rtol, _OUTPUT_ROUNDING.get(dtype.name, 0.0))
     for level in (override, override.outputs.get(output)):
         if level is not None:

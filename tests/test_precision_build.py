@@ -1,0 +1,268 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""`trtkit build` with precision, calibration, targets and profiles: real graphs, real quantizers, real engines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import precision_models
+from trtkit import build_models, load_project
+from trtkit.build import BuildResult
+from trtkit.errors import BuildError, DataError, ProjectError, TrtkitError
+from trtkit.inspection import inspect_onnx
+from trtkit.project import Project
+
+Build = Callable[..., BuildResult]
+
+
+class Work:
+    """A project folder with one model, `m`."""
+
+    def __init__(self, root: Path, model: onnx.ModelProto) -> None:
+        self.root = root
+        onnx.save(model, root / "m.onnx")
+        self.targets = ""
+
+    def write(self, block: str, targets: str = "") -> Project:
+        """trtkit.yaml with the model's keys from `block`, one per line."""
+        lines = "".join(f"    {line}\n" for line in block.splitlines())
+        text = f"models:\n  m:\n    source: {{onnx: m.onnx}}\n{lines}"
+        (self.root / "trtkit.yaml").write_text(text + (f"targets: {targets}\n" if targets else ""))
+        return load_project(self.root / "trtkit.yaml")
+
+    def arrays(self, file: str, **arrays: Any) -> None:
+        np.savez(self.root / file, **arrays)
+
+    def build(self, block: str, targets: str = "", **options: Any) -> BuildResult:
+        """Build and return the result; raises what the build raised."""
+        results, error = build_models(self.write(block, targets), **options)
+        if error:
+            raise error
+        return results[0]
+
+    def refused(self, block: str, targets: str = "", **options: Any) -> TrtkitError:
+        results, error = build_models(self.write(block, targets), **options)
+        assert error is not None, results
+        assert str(error) == results[0].error
+        return error
+
+    @property
+    def published(self) -> Path:
+        """The newest version's folder."""
+        return max((self.root / "model_repository" / "m").glob("[0-9]*"), key=lambda path: int(path.name))
+
+    def record(self) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads((self.published / "trtkit.json").read_text())
+        return value
+
+
+def images(rows: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).normal(0, 1, (rows, 1, 32, 32)).astype(np.float32)
+
+
+@pytest.fixture
+def conv(tmp_path: Path) -> Work:
+    """A convolutional net with calibration and evaluation data."""
+    work = Work(tmp_path, precision_models.conv_net(channels=(8, 16)))
+    work.arrays("calibration.npz", image=images(16, seed=1))
+    work.arrays("holdout.npz", image=images(32, seed=2))
+    return work
+
+
+@pytest.fixture
+def overflow(tmp_path: Path) -> Work:
+    work = Work(tmp_path, precision_models.overflows_in_fp16())
+    work.arrays("holdout.npz", x=np.random.default_rng(4).normal(0, 1000, (64, 16)).astype(np.float32))
+    return work
+
+
+CALIBRATED = "calibration: {data: calibration.npz}\nevaluate: {data: holdout.npz}\n"
+L40S = '{l40s: {backend: tensorrt, image: "nvcr.io/nvidia/tritonserver:25.11-py3", compute_capability: "8.9"}}'
+FALLBACK = L40S.replace('"8.9"', '"8.9", fallback: onnxruntime')
+PROFILES = """\
+profiles:
+  - image: {min: [1, 1, 32, 32], opt: [8, 1, 32, 32], max: [32, 1, 32, 32]}
+config: {max_batch_size: 32}
+"""
+
+
+def ran(result: BuildResult) -> list[str]:
+    return [stage.stage for stage in result.stages if stage.ran]
+
+
+def test_int8_is_published_with_its_evidence(conv: Work) -> None:
+    result = conv.build(f"precision: int8\n{CALIBRATED}")
+    assert (result.precision, result.target) == ("int8", "cpu")
+    summary = inspect_onnx(conv.published / "model.onnx")
+    assert summary.quantize_linear > 0 < summary.dequantize_linear
+    record = conv.record()
+    assert record["precision"] == "int8"
+    assert record["artifact"] != record["reference"], "the FP32 graph stays the reference"
+    assert record["conversion"]["quantized"]
+    assert 0 < result.max_abs_error < 1
+
+
+def test_fp16_is_published_and_its_inputs_stay_fp32(conv: Work) -> None:
+    conv.build(f"precision: fp16\n{CALIBRATED}")
+    summary = inspect_onnx(conv.published / "model.onnx")
+    assert summary.initializers["FP16"]["elements"] > 10 * summary.initializers.get("FP32", {"elements": 0})["elements"]
+    assert summary.inputs == ["image FP32 [batch, 1, 32, 32]"]
+    assert conv.record()["conversion"]["culprits"] == {}
+
+
+def test_io_types_in_half_reach_config_and_warmup(conv: Work) -> None:
+    conv.build(f"precision: fp16\nkeep: {{io_types: false}}\n{CALIBRATED}")
+    config = (conv.root / "model_repository" / "m" / "config.pbtxt").read_text()
+    assert config.count("TYPE_FP16") >= 3, "input, output and warm-up"
+    assert "TYPE_FP32" not in config
+    warmup = conv.root / "model_repository" / "m" / "warmup" / "input_0.bin"
+    assert warmup.stat().st_size == 32 * 32 * 2
+
+
+def test_a_changed_calibration_sample_rebuilds_exactly_the_stages_after_it(conv: Work) -> None:
+    block = f"precision: int8\n{CALIBRATED}"
+    assert ran(conv.build(block)) == ["export", "calibration", "precision", "config", "publish"]
+    assert conv.build(block).up_to_date
+    changed = images(16, seed=1)
+    changed[3, 0, 5, 5] = 9.0
+    conv.arrays("calibration.npz", image=changed)
+    result = conv.build(block)
+    assert ran(result) == ["calibration", "precision", "publish"]
+    assert result.stages[1].why == "changed: calibration.npz"
+    assert result.stages[2].why == "changed: calibration cache"
+    assert result.version == 2
+
+
+def test_a_changed_sample_that_changes_no_range_stops_at_the_calibration(conv: Work) -> None:
+    """The last image is a copy of the first in the second set: minima and maxima are the same."""
+    rows = images(16, seed=1)
+    rows[0] *= 3  # holds the extremes
+    conv.arrays("calibration.npz", image=rows)
+    block = f"precision: int8\n{CALIBRATED}"
+    conv.build(block)
+    rows[15, 0, 0, 0] += 1e-3
+    conv.arrays("calibration.npz", image=rows)
+    assert "export" not in ran(conv.build(block))
+
+
+def test_the_nodes_that_overflow_in_fp16_are_found_and_kept(overflow: Work) -> None:
+    result = overflow.build("precision: fp16\nevaluate: {data: holdout.npz}")
+    culprits = overflow.record()["conversion"]["culprits"]
+    assert "node_squares" in culprits
+    assert "65504" in culprits["node_squares"]
+    assert len(culprits) <= 3, culprits
+    assert any("stay in FP32" in note for note in result.notes)
+
+
+def test_precision_needs_calibration(conv: Work) -> None:
+    error = conv.refused("precision: int8")
+    assert isinstance(error, DataError)
+    assert "int8 needs real rows" in str(error)
+    assert "calibration:" in str(error)
+
+
+def test_a_metric_below_the_budget_is_not_published(conv: Work) -> None:
+    """Labels are the FP32 graph's own top class, and calibration rows a thousand times too small."""
+    from trtkit.export.runtime import Session
+
+    rows = images(200, seed=2)
+    labels = Session(conv.root / "m.onnx").run({"image": rows})["logits"].argmax(axis=1)
+    conv.arrays("holdout.npz", image=rows, labels=labels)
+    conv.arrays("calibration.npz", image=images(16, seed=1) / 1000)
+    error = conv.refused(
+        "precision: int8\ncalibration: {data: calibration.npz}\nevaluate: {data: holdout.npz, metric: top1}"
+    )
+    assert "int8 misses the accuracy budget: top1 0." in str(error)
+    assert not (conv.root / "model_repository" / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("block", "targets", "sentence"),
+    [
+        ("precision: bf16", "", "bf16"),
+        ("precision: fp8\ncalibration: {data: calibration.npz}", "", "fp8"),
+        ("precision: int8+fp16\ncalibration: {data: calibration.npz}", "", r"int8\+fp16 is for GPUs"),
+        ("precision: fp8", L40S.replace("8.9", "8.6"), "fp8"),
+    ],
+)
+def test_a_precision_that_the_target_cannot_run(conv: Work, block: str, targets: str, sentence: str) -> None:
+    with pytest.raises(BuildError, match=sentence):
+        conv.build(block, targets)
+
+
+def test_without_a_gpu_no_plan_is_claimed(conv: Work) -> None:
+    error = conv.refused(f"precision: fp16\nevaluate: {{data: holdout.npz}}\n{PROFILES}", L40S)
+    assert "no plan was built for model 'm': this machine has no GPU" in str(error)
+    assert "--in-container" in str(error)
+    assert "fallback: onnxruntime" in str(error)
+    assert not (conv.root / "model_repository" / "m").exists()
+
+
+def test_the_fallback_serves_the_graph_and_says_so(conv: Work) -> None:
+    result = conv.build(f"precision: fp16\nevaluate: {{data: holdout.npz}}\n{PROFILES}", FALLBACK)
+    assert result.version == 1
+    assert result.target == "l40s"
+    assert any("no plan was built" in note for note in result.notes)
+    assert (conv.published / "model.onnx").exists()
+    assert 'backend: "onnxruntime"' in (conv.root / "model_repository" / "m" / "config.pbtxt").read_text()
+    assert "no plan was built" in conv.record()["no_plan"]
+
+
+def test_in_container_writes_what_builds_it(conv: Work) -> None:
+    result = conv.build(f"precision: fp16\nevaluate: {{data: holdout.npz}}\n{PROFILES}", FALLBACK, in_container=True)
+    files = sorted((conv.root / ".trtkit").rglob("*l40s*"))
+    text = "".join(file.read_text() for file in files if file.is_file())
+    assert "nvcr.io/nvidia/tritonserver:25.11-py3" in text
+    assert "kind: Job" in text
+    assert "docker run" in text
+    assert any("no plan was built" in note for note in result.notes)
+
+
+def test_a_target_that_is_not_there(conv: Work) -> None:
+    with pytest.raises(ProjectError, match="target 'l4' is not in trtkit.yaml; did you mean 'l40s'"):
+        build_models(conv.write("", L40S), target="l4")
+
+
+class TestCheckEngine:
+    """`--check-engine`, with TensorRT-RTX."""
+
+    @pytest.fixture(autouse=True)
+    def _rtx(self) -> None:
+        pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
+
+    def test_it_builds_and_says_for_what(self, conv: Work) -> None:
+        result = conv.build(f"precision: int8\n{CALIBRATED}{PROFILES}", FALLBACK, check_engine=True)
+        assert "check-engine" in ran(result)
+        assert result.check_engine is not None
+        assert "8.9" in result.check_engine["summary"]
+        again = conv.build(f"precision: int8\n{CALIBRATED}{PROFILES}", FALLBACK, check_engine=True)
+        assert again.up_to_date
+
+    def test_a_profile_error_comes_before_the_library(self, conv: Work) -> None:
+        wrong = PROFILES.replace("opt: [8, 1, 32, 32]", "opt: [8, 1, 32, 33]")
+        with pytest.raises(ProjectError, match=r"trtkit.yaml:\d+:\d+: profile 0"):
+            conv.build(wrong, check_engine=True)
+
+
+def test_profiles_are_derived_from_recorded_shapes(tmp_path: Path) -> None:
+    work = Work(tmp_path, precision_models.encoder(layers=1, hidden=32, heads=2, vocabulary=50))
+    lengths = [12, 13, 14, 60, 61, 62, 63, 64] * 5
+    lines = [json.dumps({"input_ids": [1, n], "attention_mask": [1, n]}) for n in lengths]
+    (tmp_path / "shapes.jsonl").write_text("\n".join(lines))
+    block = "config: {max_batch_size: 8}\n"
+    results, error = build_models(work.write(block), ["m"], profiles_from=tmp_path / "shapes.jsonl", profile_count=2)
+    assert error is None, error
+    derived = results[0].derived
+    assert derived is not None
+    assert len(results[0].profiles) == 2
+    assert derived["yaml"].startswith("profiles:")
+    again = work.write(block + derived["yaml"])
+    assert len(again.models["m"].profiles) == 2, "what is printed can be pasted"

@@ -1,0 +1,210 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The engine stages of a build: proof with TensorRT-RTX on the CPU, and the plan for the target's GPU."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trtkit.artifacts import file_errors, fingerprint
+from trtkit.build_plan import WARMUP, Served
+from trtkit.compat import installed
+from trtkit.container_build import in_container_files
+from trtkit.engine import EngineOptions, Profile, build_in_process, check_engine, default_profiles, profile_problems
+from trtkit.engine.derive import derive_profiles
+from trtkit.engine.derived import count_rows, profile_rows
+from trtkit.engine.profiles import as_yaml, profiles_from_spec, to_json
+from trtkit.engine.recorded import read_shapes
+from trtkit.errors import BuildError, MissingDependencyError, ProjectError
+from trtkit.export.onnx_file import MODEL_FILE
+from trtkit.gpu import gpu_state
+from trtkit.signature import Signature
+
+if TYPE_CHECKING:
+    from trtkit.build_stages import StageReport, Stages
+
+ENGINE, CHECK_ENGINE = "engine", "check-engine"
+PLAN_FILE, MANIFEST_FILE = "model.plan", "engine.json"
+
+
+class EngineStages:
+    """What a build does with a graph once it has its precision, for targets with TensorRT."""
+
+    def __init__(self, stages: Stages) -> None:
+        self.stages, self.project, self.options = stages, stages.project, stages.options
+        self.cache, self.target = stages.cache, stages.options.target
+
+    def run(self, name: str, served: Served, reports: list[StageReport]) -> Served:
+        """Check the profiles, prove the graph if asked to, and build the plan or say why there is none."""
+        profiles = self.profiles(name, served)
+        served.facts["profiles"] = to_json(profiles)
+        if self.options.check_engine:
+            self._check(name, served, profiles, reports)
+        if self.target.backend != "tensorrt":
+            return served
+        why = self._why_no_plan()
+        return self._without_plan(name, served, why) if why else self._plan(name, served, profiles, reports)
+
+    def profiles(self, name: str, served: Served) -> list[Profile]:
+        """Those that recorded shapes give, else the project file's, else the one that follows from the batch."""
+        spec, facts = self.project.models[name], served.facts
+        signature, largest = Signature.from_json(facts["signature"]), int(facts["max_batch_size"])
+        where = self.project.where("models", name, "profiles")
+        if self.options.named == name and self.options.profiles_from:
+            derived = derive_profiles(
+                read_shapes(self.options.profiles_from, signature.inputs), signature.inputs,
+                self.options.profile_count, largest,
+            )  # fmt: skip
+            profiles = [one.profile for one in derived.profiles]
+            served.facts["derived"] = {
+                "yaml": as_yaml(profiles), "rows": profile_rows(derived), "counts": count_rows(derived),
+                **derived.to_json(),
+            }  # fmt: skip
+            return profiles
+        given = profiles_from_spec(spec.profiles)
+        if not given:
+            try:
+                return default_profiles(signature.inputs, largest)
+            except BuildError as exc:
+                raise ProjectError(f"{where}: {exc}") from exc
+        problems = profile_problems(
+            {spec.name: spec.dims for spec in signature.inputs}, given,
+            axes={spec.name: spec.shape for spec in signature.inputs}, max_batch_size=largest,
+            overlapping=spec.engine.overlapping_profiles,
+        )  # fmt: skip
+        for problem in problems:
+            raise ProjectError(f"{where}: {problem}")
+        return given
+
+    def _check(self, name: str, served: Served, profiles: Sequence[Profile], reports: list[StageReport]) -> None:
+        if installed("tensorrt-rtx") is None:
+            raise MissingDependencyError("--check-engine builds with TensorRT-RTX; run: pip install 'trtkit[rtx]'")
+        capability = next(iter(self.target.compute_capabilities), None)
+        inputs = {
+            "graph": served.run.artifact,
+            "profiles": fingerprint(to_json(profiles)),
+            "compute capability": str(capability),
+            "tensorrt-rtx": str(installed("tensorrt-rtx")),
+        }
+
+        def make(folder: Path) -> dict[str, Any]:
+            check = check_engine(
+                self._graph_file(served), profiles, capability, folder=folder, options=self._engine_options(name, None)
+            )
+            (folder / PLAN_FILE).unlink(missing_ok=True)  # evidence, never something to serve
+            return {"check": check.to_json()}
+
+        run = self.stages.here(name, CHECK_ENGINE, inputs, make, reports)
+        served.facts["check_engine"] = run.facts["check"]
+        if problem := run.facts["check"].get("problem"):
+            raise BuildError(f"{self.project.where('models', name)}: {problem}")
+
+    def _engine_options(self, name: str, capability: str | None) -> EngineOptions:
+        given = self.project.models[name].engine
+        timing = self.project.state / "timing_cache" if given.timing_cache and capability else None
+        return EngineOptions(
+            workspace_bytes=given.workspace_bytes,
+            optimization_level=given.optimization_level,
+            version_compatible=given.version_compatible,
+            hardware_compatibility=given.hardware_compatibility,
+            strip_plan=given.strip_plan,
+            refit=given.refit,
+            plugins=tuple(str((self.project.root / plugin).resolve()) for plugin in given.plugins),
+            timing_cache=timing,
+            overlapping_profiles=given.overlapping_profiles,
+        )
+
+    def _graph_file(self, served: Served) -> Path:
+        return self.project.state / "objects" / served.run.artifact / MODEL_FILE
+
+    def _why_no_plan(self) -> str:
+        """Why the target's plan cannot be built on this machine; ``""`` when it can."""
+        if self.options.in_container:
+            return "it is to be built in the target's container"
+        here = sorted({gpu.compute_capability for gpu in gpu_state().gpus})
+        if not here:
+            return "this machine has no GPU"
+        if missing := set(self.target.compute_capabilities) - set(here):
+            return f"this machine's GPU has compute capability {', '.join(here)}, not {', '.join(sorted(missing))}"
+        if installed("tensorrt") is None:
+            return "tensorrt is not installed (pip install 'trtkit[gpu]')"
+        return ""
+
+    def _without_plan(self, name: str, served: Served, why: str) -> Served:
+        """The graph itself for the target's fallback; an error where there is none, unless a container builds it."""
+        how = f"trtkit build {name} --target {self.options.target_name} --in-container"
+        if self.options.in_container:
+            files = in_container_files(self.project, [name], self.options.target_name, self.target)
+            how = f"run {' or '.join(str(file.relative_to(self.project.root)) for file in files)} where the GPU is"
+        if self.target.fallback is None:
+            where = self.project.where("targets", self.options.target_name)
+            raise BuildError(
+                f"{where}: no plan was built for model '{name}': {why}; {how}"
+                + ("" if self.options.in_container else " writes what builds it there")
+                + ", or give the target `fallback: onnxruntime` to serve the graph meanwhile"
+            )
+        note = f"no plan was built ({why}); the ONNX graph is published for the fallback, onnxruntime. {how}"
+        return replace(served, facts={**served.facts, "no_plan": note, "serving": {"backend": "onnxruntime"}})
+
+    def _plan(self, name: str, served: Served, profiles: Sequence[Profile], reports: list[StageReport]) -> Served:
+        """One plan per compute capability of this machine that the target names."""
+        version = str(installed("tensorrt"))
+        capabilities = self.target.compute_capabilities or (gpu_state().gpus[0].compute_capability,)
+        inputs = {
+            "graph": served.run.artifact,
+            "profiles": fingerprint(to_json(profiles)),
+            "engine": fingerprint(self.project.models[name].engine.model_dump()),
+            "compute capability": ", ".join(capabilities),
+            "tensorrt": version,
+        }
+
+        def make(folder: Path) -> dict[str, Any]:
+            return self._build(name, served, profiles, capabilities, folder)
+
+        run = self.stages.here(name, ENGINE, inputs, make, reports)
+        serving = {
+            "backend": "tensorrt", "kind": "KIND_GPU", "profiles": len(profiles), "plans": run.facts["plans"],
+        }  # fmt: skip
+        facts = {**served.facts, **run.facts, "serving": serving}
+        return replace(served, run=run, facts=facts)
+
+    def _build(
+        self, name: str, served: Served, profiles: Sequence[Profile], capabilities: Sequence[str], folder: Path
+    ) -> dict[str, Any]:
+        devices = {gpu.compute_capability: index for index, gpu in enumerate(gpu_state().gpus)}
+        plans: dict[str, str] = {}
+        manifests: dict[str, Any] = {}
+        for capability in capabilities:
+            several = len(capabilities) > 1
+            part = folder / f"sm{capability.replace('.', '')}" if several else folder
+            part.mkdir(exist_ok=True)
+            manifests[capability] = build_in_process(
+                "tensorrt", self._graph_file(served), profiles, self._engine_options(name, capability), part,
+                on_progress=lambda phase, done, eta: self.stages.on_event(
+                    name, ENGINE, f"{phase} {done:.0%}" + (f", {eta:.0f} s left" if eta is not None else "")
+                ),
+                device=devices[capability],
+            )  # fmt: skip
+            plans[capability] = PLAN_FILE if not several else f"model_{part.name}.plan"
+            if several:
+                _flatten(part, folder, plans[capability])
+        _copy_warmup(self.cache.state / "objects" / served.run.artifact, folder)
+        return {"engine": manifests, "plans": plans}
+
+
+def _flatten(part: Path, folder: Path, plan: str) -> None:
+    """Triton looks for all plans of a version in its one folder."""
+    with file_errors(f"moving plans in {folder}"):
+        (part / PLAN_FILE).rename(folder / plan)
+        (part / MANIFEST_FILE).rename(folder / f"{plan}.json")
+        shutil.rmtree(part)
+
+
+def _copy_warmup(graph: Path, folder: Path) -> None:
+    if (graph / WARMUP).is_dir():
+        with file_errors(f"copying warm-up data to {folder}"):
+            shutil.copytree(graph / WARMUP, folder / WARMUP)
