@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,9 @@ def test_reruns_are_byte_identical_and_come_back_from_json(tmp_path: Path, metho
     assert read.method == method
 
 
-def ort_ranges(file: Path, kind: str, **options: Any) -> dict[str, tuple[float, float]]:
+def ort_ranges(
+    file: Path, kind: str, operators: Sequence[str] = ("Conv", "Gemm"), **options: Any
+) -> dict[str, tuple[float, float]]:
     from onnxruntime import quantization
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
@@ -151,7 +154,7 @@ def ort_ranges(file: Path, kind: str, **options: Any) -> dict[str, tuple[float, 
 
     with quiet():
         calibrator = quantization.create_calibrator(
-            file, ["Conv", "Gemm"], augmented_model_path=str(file.parent / "augmented.onnx"),
+            file, list(operators), augmented_model_path=str(file.parent / "augmented.onnx"),
             calibrate_method=quantization.CalibrationMethod[kind], extra_options=options,
         )  # fmt: skip
         calibrator.collect_data(Reader())
@@ -174,14 +177,15 @@ def test_percentile_is_near_onnxruntimes(tmp_path: Path) -> None:
         assert ours[name].largest == pytest.approx(high, rel=0.02), name
 
 
-def test_entropy_is_near_onnxruntimes_with_as_many_bins_and_levels(tmp_path: Path) -> None:
-    """ONNX Runtime's histogram has both signs in it: twice the bins and levels are ours."""
-    ours = ranges_of(small_net(), tmp_path, {"image": IMAGES}, method="entropy", tensors=["image"]).ranges
-    theirs = ort_ranges(tmp_path / "model.onnx", "Entropy", num_bins=2048, num_quantized_bins=128, symmetric=True)
-    largest = float(np.abs(IMAGES).max())
-    assert 0.5 * largest < theirs["image"][1] < largest
-    assert ours["image"].largest == pytest.approx(theirs["image"][1], rel=0.25)
-    assert ours["image"].largest < largest, "it is no no-op"
+def test_entropy_is_near_onnxruntimes_with_as_many_bins(tmp_path: Path) -> None:
+    """Near only: ONNX Runtime's bins and levels cover both signs, and it counts zeros."""
+    ours = ranges_of(small_net(), tmp_path, {"image": IMAGES}, method="entropy").ranges
+    everything = Ranges.from_json(ranges_of(small_net(), tmp_path, {"image": IMAGES}).to_json()).ranges
+    theirs = ort_ranges(tmp_path / "model.onnx", "Entropy", ["Gemm"], num_bins=2048, num_quantized_bins=128)
+    assert set(theirs) == {"features", "logits"}
+    for name, pair in theirs.items():
+        assert ours[name].largest == pytest.approx(max(map(abs, pair)), rel=0.1)
+    assert ours["image"].largest < 0.9 * everything["image"].largest, "it is no no-op"
 
 
 def test_a_range_is_clipped_on_both_sides_and_says_how_much(tmp_path: Path) -> None:
@@ -346,8 +350,6 @@ def test_ranges_of_any_data(rows: Array) -> None:
         [numpy_helper.from_array(np.eye(3, dtype=np.float32), "w")],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         if (rows == rows[:1]).all():
             with pytest.raises(DataError, match="throughout|are the same"):

@@ -265,6 +265,12 @@ def test_guillotine_cuts_find_the_corners() -> None:
     assert parts[-1].elements == 1000 * 110 * 110
 
 
+def test_the_best_cuts_along_one_axis_are_split_on_along_others() -> None:
+    """Cut first between 3 and 5 of the second axis, then along the first; greedy cuts alone leave 940."""
+    load = Load(((1, 1),), ((1, 3), (5, 3), (9, 5)), ((2,), (2,), (20,)))
+    assert [parts.elements for parts in divide(load, (1, 1), 4)] == [1080, 1000, 960, 936]
+
+
 # ── profiles ──────────────────────────────────────────────────────────────────
 
 

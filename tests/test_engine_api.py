@@ -215,11 +215,17 @@ def test_progress_where_the_version_has_it(world: World, onnx_file: Path) -> Non
 
 
 def test_a_raising_callback_ends_the_build_and_is_raised(world: World, onnx_file: Path) -> None:
+    told: list[str] = []
+
     def on_progress(phase: str, fraction: float, eta: float | None) -> None:
-        raise ZeroDivisionError(phase)
+        told.append(phase)
+        if len(told) == 1:
+            raise ZeroDivisionError(phase)
 
     with pytest.raises(ZeroDivisionError):
         build_engine(world.module, onnx_file, [PROFILE], on_progress=on_progress)
+    assert len(told) == 1
+    assert world.cancelled is (major(world) >= 10)
 
 
 def test_what_the_parser_refuses(world: World, onnx_file: Path) -> None:

@@ -50,7 +50,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes a module of a name whose Builder does something, found by the worker on PYTHONPATH."""
     folder = tmp_path / "modules"
     folder.mkdir()
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
 
     def make(does: str) -> str:
         (folder / "stand_in_trt.py").write_text(STAND_IN.format(does=does))

@@ -287,7 +287,7 @@ REFUSED = {
         f"{X}\noutputs: [x]",
         "`outputs:` gives the name 'x', which is an input's; choose another",
     ),
-    "no module": ("3", X, "'source.py:make' gave an int; a torch.nn.Module is needed"),
+    "no module": ("3", X, "'source.py:make' gave an int; a torch.nn.Module or a torch.export program,"),
 }
 
 

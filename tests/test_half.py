@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, NodeProto, TensorProto, helper, parser
 
@@ -28,7 +28,11 @@ from trtkit.precision.half_constants import rounded
 FLOAT, FP16, BF16 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
 CODES = {"FP16": FP16, "BF16": BF16}
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
-RNG = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> Any:
+    """The same normally distributed FP32 numbers in every test."""
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 def text_model(text: str, opset: int = 17, more: str = "") -> ModelProto:
@@ -80,12 +84,12 @@ def near(model: ModelProto, result: HalfResult, rows: Mapping[str, Any], share: 
 
 
 def images() -> dict[str, Any]:
-    return {"image": RNG.normal(size=(3, 1, 32, 32)).astype(np.float32)}
+    return {"image": normal(3, 1, 32, 32)}
 
 
 def tokens() -> dict[str, Any]:
     mask = np.array([[1] * 9, [1] * 5 + [0] * 4])
-    return {"input_ids": RNG.integers(0, 50, (2, 9)), "attention_mask": mask}
+    return {"input_ids": np.random.default_rng(0).integers(0, 50, (2, 9)), "attention_mask": mask}
 
 
 def small_encoder() -> ModelProto:
@@ -155,10 +159,14 @@ def test_equal_graphs_give_equal_bytes(net: str) -> None:
     assert results[0] == results[1]
 
 
+RUN = ("light_densenet121", "light_shufflenet", "light_squeezenet")
+BUILT = ("light_resnet50", "light_squeezenet")
+
+
 @pytest.mark.parametrize("file", sorted(LIGHT.glob("light_*.onnx")), ids=lambda file: file.stem)
 def test_onnx_s_own_nets(file: Path, tmp_path: Path) -> None:
     model = onnx.load(file)
-    rows = RNG.normal(size=(1, 3, 224, 224)).astype(np.float32)
+    rows = normal(1, 3, 224, 224)
     weights = {tensor.name for tensor in model.graph.initializer}
     name = next(value.name for value in model.graph.input if value.name not in weights)
     for dtype in ("FP16", "BF16"):
@@ -167,11 +175,11 @@ def test_onnx_s_own_nets(file: Path, tmp_path: Path) -> None:
         assert result.converted > 0.9 * len(model.graph.node)
         if dtype == "FP16":
             Session(result.model.SerializeToString())
-        else:  # their weights are constants, with which some leave FP16's range
+        elif file.stem in RUN:  # in BF16, because their weights are constants, with which some leave FP16's range
             expected = Session(model.SerializeToString()).run({name: rows})
             for output, array in run(result.model, {name: rows}).items():
                 np.testing.assert_allclose(array, expected[output], rtol=2e-2)
-        if file.stem in ("light_squeezenet", "light_shufflenet", "light_resnet50"):
+        if file.stem in BUILT:
             builds(result.model, tmp_path)
 
 
@@ -180,12 +188,8 @@ def test_onnx_s_own_nets(file: Path, tmp_path: Path) -> None:
 
 def test_nodes_are_kept_by_name_and_operator() -> None:
     result = converted(conv_net(), keep_nodes=["node_conv1", "node_p*2"], keep_operators=["Gemm"])
-    assert result.kept == {
-        "node_conv1": "is kept by name", "node_pool2": "is kept by name", "node_logits": "Gemm is kept",
-        "node_features": "passes FP32 values on to nodes that take FP32",
-    } or result.kept == {
-        "node_conv1": "is kept by name", "node_pool2": "is kept by name", "node_logits": "Gemm is kept",
-    }  # fmt: skip
+    by_name = dict.fromkeys(["node_conv1", "node_pool2"], "is kept by name")
+    assert result.kept == {**by_name, "node_logits": "Gemm is kept"}
     assert types_of(result.model, "node_conv1") == ([FLOAT] * 3, [FLOAT])
     assert types_of(result.model, "node_conv0") == ([FP16] * 3, [FP16])
     assert result.model.graph.output[0].name == "logits"
@@ -194,7 +198,7 @@ def test_nodes_are_kept_by_name_and_operator() -> None:
 
 def test_a_name_with_brackets_is_no_pattern() -> None:
     model = conv_net()
-    model.graph.node[0].name = "/layer[0]/Conv"
+    model.graph.node[0].name, model.graph.node[3].name = "/layer[0]/Conv", "/layer0/Conv"
     assert list(converted(model, keep_nodes=["/layer[0]/Conv"]).kept) == ["/layer[0]/Conv"]
 
 
@@ -247,7 +251,7 @@ def test_a_constant_node_read_in_both_types() -> None:
     result = converted(model, keep_nodes=["k"])
     assert types_of(result.model, "k")[0] == [FLOAT, FLOAT]
     assert types_of(result.model, "h")[0] == [FP16, FP16]
-    near(model, result, {"x": RNG.normal(size=(5, 2)).astype(np.float32)}, 2e-3)
+    near(model, result, {"x": normal(5, 2)}, 2e-3)
 
 
 def test_an_output_that_is_also_an_inner_value() -> None:
@@ -258,7 +262,7 @@ def test_an_output_that_is_also_an_inner_value() -> None:
     assert [value.name for value in result.model.graph.output] == ["a", "y"]
     assert types_of(result.model, "q") == ([FP16], [FP16])
     assert node_of(result.model, "r").input[0] == "a"  # the FP32 output itself, not a second Cast
-    near(model, result, {"x": RNG.normal(size=(5, 2)).astype(np.float32)}, 5e-3)
+    near(model, result, {"x": normal(5, 2)}, 5e-3)
 
 
 def test_an_input_that_is_an_output() -> None:
@@ -294,6 +298,11 @@ def test_what_is_compared_in_half_already_is_not_cast_back() -> None:
     assert types_of(converted(model).model, "c")[0] == [FP16, FP16]
 
 
+def test_half_and_fp32_are_compared_in_fp32() -> None:
+    model = text_model("g (float[N,4] x) => (float[N,4] y) { e = Sin(x) [c] m = Greater(e, x) y = Where(m, e, x) }")
+    assert types_of(converted(model).model, "c")[0] == [FLOAT, FLOAT]
+
+
 def test_positions_computed_from_shapes_stay_fp32() -> None:
     model = text_model(
         "g (float[N,S] x) => (float[N,S] y) <int64 one = {1}, int64 zero = {0}, float f = {0.37}>"
@@ -303,7 +312,7 @@ def test_positions_computed_from_shapes_stay_fp32() -> None:
     result = converted(model)
     assert set(result.kept) == {"c", "m", "w"}
     assert result.kept["m"] == "computes sizes or positions from shapes"
-    near(model, result, {"x": RNG.normal(size=(1, 5000)).astype(np.float32)}, 2e-3)
+    near(model, result, {"x": normal(1, 5000)}, 2e-3)
 
 
 def test_coordinates_and_running_sums_stay_fp32() -> None:
@@ -316,28 +325,30 @@ def test_coordinates_and_running_sums_stay_fp32() -> None:
     assert types_of(result.model, "g") == ([FLOAT, FLOAT], [FLOAT])
 
 
-def test_resize_keeps_its_scales(tmp_path: Path) -> None:
+def test_resize_keeps_its_region_and_scales(tmp_path: Path) -> None:
     model = text_model(
-        "g (float[N,1,4,4] x) => (float[N,1,8,8] y) <float[4] scales = {1, 1, 2, 2}>"
-        '{ [e] e = Exp(x) [r] y = Resize<mode="linear">(e, , scales) }'
+        "g (float[N,1,4,4] x) => (float[N,1,8,8] y) "
+        "<float[8] region = {0, 0, 0, 0, 1, 1, 1, 1}, float[4] scales = {1, 1, 2, 2}>"
+        '{ [e] e = Exp(x) [r] s = Resize<mode="linear">(e, region, scales) y = Resize<mode="linear">(s, , one) }'
     )
+    model.graph.initializer.append(helper.make_tensor("one", FLOAT, [4], [1, 1, 1, 1]))
     for dtype in CODES:
         result = converted(model, dtype)
-        assert types_of(result.model, "r") == ([CODES[dtype], FLOAT], [CODES[dtype]])
+        assert types_of(result.model, "r") == ([CODES[dtype], FLOAT, FLOAT], [CODES[dtype]])
         builds(result.model, tmp_path, {"x": ShapeRange((1, 1, 4, 4), (2, 1, 4, 4), (4, 1, 4, 4))})
 
 
 def test_operators_of_other_domains_stay_fp32() -> None:
     model = text_model(
-        "g (float[N,4] x) => (float[N,4] y) { [a] e = Exp(x) [o] f = com.microsoft.Gelu(e) "
-        "[b] g = Exp(f) [c] y = Mul(g, e) }",
+        "g (float[N,4] x) => (float[N,4] y) { [a] e = Sin(x) [o] f = com.microsoft.Gelu(e) "
+        "[b] g = Sin(f) [c] y = Mul(g, e) }",
         more=', "com.microsoft": 1',
     )
     model.graph.value_info.append(helper.make_tensor_value_info("f", FLOAT, ["N", 4]))
     result = converted(model)
     assert result.kept == {"o": "is an operator of the domain com.microsoft, whose half types are not known"}
     assert types_of(result.model, "o") == ([FLOAT], [FLOAT])
-    near(model, result, {"x": RNG.normal(size=(5, 4)).astype(np.float32)}, 1e-2)
+    near(model, result, {"x": normal(5, 4)}, 1e-2)
 
 
 def test_values_of_unknown_type_are_left_alone() -> None:
@@ -396,7 +407,7 @@ def test_the_branches_of_an_if(dtype: str, tmp_path: Path) -> None:
     assert not result.kept
     assert set(result.halves) == {"z", "t1", "t2", "e1", "e2", "h"}
     for choice in (True, False):
-        rows = {"x": RNG.normal(size=(5, 4)).astype(np.float32), "c": np.array(choice)}
+        rows = {"x": normal(5, 4), "c": np.array(choice)}
         near(model, result, rows, {"FP16": 5e-3, "BF16": 5e-2}[dtype])
     builds(result.model, tmp_path, {"x": ShapeRange((1, 4), (2, 4), (8, 4))})
 
@@ -424,7 +435,7 @@ def test_the_body_of_a_loop() -> None:
     assert types_of(result.model, "m") == ([FP16, FP16], [FP16])
     assert types_of(result.model, "k") == ([FLOAT], [FLOAT])
     assert set(result.kept) == {"k"}
-    near(model, result, {"x": RNG.normal(size=(5, 4)).astype(np.float32), "n": np.array(4)}, 5e-3)
+    near(model, result, {"x": normal(5, 4), "n": np.array(4)}, 5e-3)
 
 
 # constants
@@ -456,7 +467,7 @@ def test_the_constant_of_a_mask_is_clamped(value: float, dtype: str, through: st
     end = f"are clamped to the largest finite value, {limit} in {dtype}"
     assert result.notes == [f"constant 'low': 1 of 1 values, up to {-value:.3g}, {end}"]
     mask = np.array([[True, False, True, True]] * 3)
-    rows = {"x": RNG.normal(size=(3, 4)).astype(np.float32), "c": mask}
+    rows = {"x": normal(3, 4), "c": mask}
     assert (run(result.model, rows)["y"][:, 1] == 0).all()
     near(model, result, rows, {"FP16": 2e-3, "BF16": 1e-2}[dtype])
 
@@ -499,7 +510,7 @@ def quantized(dtype: int = TensorProto.INT8, scale: float = 0.05, opset: int = 1
     graph = Graph(seed=4)
     for name, value in (("zero", [0]),):
         graph.weights.append(helper.make_tensor(name, dtype, [], value))
-    graph.weights.append(helper.make_tensor("w", dtype, [8, 8], RNG.integers(-9, 9, 64).tolist()))
+    graph.weights.append(helper.make_tensor("w", dtype, [8, 8], np.random.default_rng(0).integers(-9, 9, 64).tolist()))
     graph.constant("s", scale)
     graph.constant("ws", 0.01)
     graph.op("Relu", ["x"], "r")
@@ -534,7 +545,7 @@ def test_quantized_graphs_get_half_scales(kind: int, opset: int, half: str, tmp_
     assert types_of(result.model, "node_d") == ([kind, CODES[half], kind], [CODES[half]])
     assert types_of(result.model, "node_q")[0] == [CODES[half], CODES[half], kind]
     no_cast_behind_dequantizers(result.model)
-    rows = {"x": RNG.normal(size=(4, 8)).astype(np.float32)}
+    rows = {"x": normal(4, 8)}
     near(cpu_runnable(model), result, rows, {"FP16": 3e-2, "BF16": 6e-2}[half])
     builds(result.model, tmp_path, {"x": ShapeRange((1, 8), (2, 8), (8, 8))})
 
@@ -549,7 +560,8 @@ def test_a_dequantizer_read_in_both_types_is_there_twice() -> None:
 
 def test_a_scale_that_half_precision_loses_keeps_what_it_feeds_in_fp32(tmp_path: Path) -> None:
     result = converted(quantized(scale=1e-7))
-    assert set(result.kept) == {"node_q", "node_d", "node_m1", "node_m2"}
+    assert set(result.kept) == {"node_q", "node_d", "node_wd", "node_m1", "node_m2"}
+    assert result.kept["node_wd"] == "is read in FP32 only"
     assert result.kept["node_d"] == "its scale 's' (up to 1e-07) does not survive FP16"
     assert result.kept["node_m1"] == "takes what 'node_d' dequantizes to FP32"
     no_cast_behind_dequantizers(result.model)
@@ -605,7 +617,7 @@ def graphs(draw: st.DrawFn) -> ModelProto:
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_any_graph_and_any_keep_list(data: st.DataObject) -> None:
     model = data.draw(graphs())
     names = [node.name for node in model.graph.node]
@@ -619,7 +631,7 @@ def test_any_graph_and_any_keep_list(data: st.DataObject) -> None:
         node = node_of(result.model, name)
         read = [types[value] for value in (*node.input, *node.output)]
         assert CODES[dtype] not in read
-    rows = {name: RNG.normal(size=(2, 4, 4)).astype(np.float32) for name in ("x", "z")}
+    rows = {"x": normal(2, 4, 4), "z": normal(2, 4, 4)[::-1]}
     expected = Session(model.SerializeToString()).run(rows)
     given_rows = rows if io or dtype == "BF16" else {name: array.astype(np.float16) for name, array in rows.items()}
     for name, array in run(result.model, given_rows).items():
@@ -642,6 +654,7 @@ def by_bits(values: Any) -> Any:
 
 
 @pytest.mark.parametrize("dtype", CODES)
+@example(values=[1.00390625, 1.01171875, -1.00390625, 2049.0, 2051.0, 1.0039061307907104])  # ties, and beside one
 @given(values=st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=20))
 def test_rounding_is_numpy_s(dtype: str, values: list[float]) -> None:
     array = np.array(values, np.float32)
@@ -659,11 +672,11 @@ def test_every_node_rounds_as_numpy_does(dtype: str, optimize: bool) -> None:
     )
     emulated = cpu_runnable(to_half(model, dtype).model)
     onnx.checker.check_model(emulated, full_check=True)
-    x = np.concatenate([RNG.normal(size=200), [1e-8, 70000, -70000, 65519.9, 65520]]).astype(np.float32)
+    x = np.concatenate([normal(200), [1e-8, 70000, -70000, 65519.9, 65520]]).astype(np.float32)
     actual = Session(emulated.SerializeToString(), optimize=optimize).run({"x": x})
     r = ROUNDINGS[dtype]
     with np.errstate(over="ignore", invalid="ignore"):
-        big, small = r(np.float32(1000.1)), r(np.float32(0.001))
+        big, small = r(np.float32([1000.1])), r(np.float32([0.001]))
         expected = {"a": r(r(x) + big)}
         expected["b"] = r(r(expected["a"] - big) * big)
         expected["c"] = np.abs(r(expected["b"] / small))
@@ -687,8 +700,9 @@ def test_fp8_runs_and_rounds() -> None:
     model = quantized(TensorProto.FLOAT8E4M3FN, opset=19)
     del model.graph.output[:]
     model.graph.output.extend(helper.make_tensor_value_info(name, FLOAT, ["batch", 8]) for name in ("d", "y"))
-    actual = run(model, {"x": np.full((1, 8), 0.053 * 1.2, np.float32)})["d"]
-    np.testing.assert_allclose(actual, 1.25 * 0.05, rtol=1e-6)  # 1.272 is between 1.25 and 1.375 of E4M3
+    actual = run(model, {"x": np.float32([[-1, 0.0636, 1e9, 0.05, 0, 0.0656, -9, 0.1]])})["d"][0]
+    # E4M3 has 1.25 and 1.375 and nothing in between, and ends at 448; the Relu before it has to stay
+    np.testing.assert_allclose(actual / 0.05, [0, 1.25, 448, 1, 0, 1.25, 0, 2], rtol=1e-6)
 
 
 def test_an_emulated_branch_rounds() -> None:

@@ -266,3 +266,84 @@ def test_profiles_are_derived_from_recorded_shapes(tmp_path: Path) -> None:
     assert derived["yaml"].startswith("profiles:")
     again = work.write(block + derived["yaml"])
     assert len(again.models["m"].profiles) == 2, "what is printed can be pasted"
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize(("precision", "io_types"), [("int8", True), ("fp16", True), ("fp16", False)])
+def test_the_served_model_is_its_reference_within_the_tolerance(conv: Work, precision: str, io_types: bool) -> None:
+    """The C++ of the real server, our backend, and the FP32 graph as the reference."""
+    from trtkit.server import connect, serve
+    from trtkit.validate import validate_model
+
+    project = conv.write(f"precision: {precision}\nkeep: {{io_types: {str(io_types).lower()}}}\n{CALIBRATED}")
+    assert build_models(project)[1] is None
+    with serve(project.repository) as server, connect(server.http_url, "http") as client:
+        report = validate_model(project, "m", [client])
+    assert report.precision == precision
+    assert report.problems() == []
+    assert report.outputs[0].difference.max_abs > 0, "it is another graph"
+
+
+@pytest.mark.triton
+def test_a_wrong_scale_in_a_served_int8_model_is_found(conv: Work) -> None:
+    from trtkit.server import connect, serve
+    from trtkit.validate import validate_model
+
+    project = conv.write(f"precision: int8\n{CALIBRATED}")
+    assert build_models(project)[1] is None
+    file = conv.published / "model.onnx"
+    model = onnx.load(file)
+    scale = next(t for t in model.graph.initializer if "image" in t.name and "scale" in t.name)
+    scale.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(scale) * np.float32(0.05), scale.name))
+    onnx.save(model, file)
+    with serve(project.repository) as server, connect(server.http_url, "http") as client:
+        report = validate_model(project, "m", [client])
+    assert report.problems()
+
+
+class TestInspect:
+    """`trtkit inspect` on plans."""
+
+    @staticmethod
+    def inspect(file: Path, *options: str) -> str:
+        from click.testing import CliRunner
+
+        from trtkit.cli.inspect import command
+
+        result = CliRunner().invoke(command, [str(file), *options], catch_exceptions=False)
+        assert result.exit_code == 0
+        return result.stdout
+
+    def test_a_plan_of_tensorrt_rtx_shows_version_and_target(self, tmp_path: Path) -> None:
+        trt = pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
+        from trtkit.engine import EngineOptions, ShapeRange, build_engine, save_engine
+
+        onnx.save(precision_models.conv_net(channels=(4,)), tmp_path / "m.onnx")
+        shapes = ShapeRange(*((n, 1, 32, 32) for n in (1, 4, 8)))
+        built = build_engine(
+            trt, tmp_path / "m.onnx", [{"image": shapes}], EngineOptions(compute_capabilities=("8.9",))
+        )
+        save_engine(tmp_path, built, tmp_path / "m.onnx")
+        text = self.inspect(tmp_path / "model.plan")
+        assert f"TensorRT-RTX {trt.__version__}" in text
+        assert "8.9" in text
+        assert "no tritonserver" in text
+        found = json.loads(self.inspect(tmp_path / "model.plan", "--json"))
+        assert (found["version"], found["compute_capabilities"]) == (trt.__version__, ["8.9"])
+        assert found["manifest"]["source"]["file"] == "m.onnx"
+
+    def test_a_plan_of_tensorrt_10_3_says_so_and_is_refused_elsewhere(self, tmp_path: Path) -> None:
+        from trtkit.engine import plan_header
+        from trtkit.preflight import plan_verdict
+        from trtkit.project import Target
+
+        file = tmp_path / "model.plan"
+        file.write_bytes(b"ftrt" + bytes(20) + bytes([10, 3, 0, 26]) + bytes(100))
+        text = self.inspect(file)
+        assert "TensorRT 10.3.0.26" in text
+        assert "24.08-py3" in text, "the image that loads it"
+        verdict = plan_verdict(plan_header(file), None, Target(backend="tensorrt", tensorrt_version="10.13.3.9"))
+        assert verdict.problem is not None
+        assert "10.3.0.26" in verdict.problem
+        assert "10.13.3.9" in verdict.problem
+        assert "24.08-py3" in verdict.problem

@@ -114,7 +114,11 @@ COMPLAINTS = {
         "4:17",
         "has to be a finite number, got nan",
     ),
-    "an unknown precision": (with_model("precision: fp64"), "4:5", "models.m.precision: has to be 'fp32', got 'fp64'"),
+    "an unknown precision": (
+        with_model("precision: fp64"),
+        "4:5",
+        "has to be 'fp32', 'fp16', 'bf16', 'int8', 'fp8', 'int8+fp16', 'fp8+fp16' or 'auto', got 'fp64'",
+    ),
     "an unknown data type": (with_model("inputs: {x: {data_type: FP31, shape: [1]}}"), "4:18", "got 'FP31'"),
     "a size of 0": (with_model("inputs: {x: {shape: [batch, 0]}}"), "4:33", "greater than or equal to 1, got 0"),
     "an axis with no name's letters": (with_model("inputs: {x: {shape: [a-b]}}"), "4:26", "got 'a-b'"),
@@ -129,9 +133,13 @@ COMPLAINTS = {
     "two sources": (
         "models: {m: {source: {onnx: a, torch: b}}}",
         "1:14",
-        "give exactly one of onnx, sklearn, torch, callable",
+        "give exactly one of onnx, sklearn, torch, huggingface, callable",
     ),
-    "no source": ("models: {m: {source: {}}}", "1:14", "give exactly one of onnx, sklearn, torch, callable"),
+    "no source": (
+        "models: {m: {source: {}}}",
+        "1:14",
+        "give exactly one of onnx, sklearn, torch, huggingface, callable",
+    ),
     "an ensemble without steps": (
         "models: {m: {ensemble: []}}",
         "1:14",
@@ -149,6 +157,12 @@ COMPLAINTS = {
     ),
     "a missing file": ("models: {m: {source: {onnx: no.onnx}}}", "1:23", "'no.onnx': there is no file no.onnx"),
     "a folder for a file": ("models: {m: {source: {onnx: scripts}}}", "1:23", "'scripts': there is no file scripts"),
+    "a file for a folder": (
+        "models: {m: {source: {huggingface: m.onnx}}}",
+        "1:23",
+        "'m.onnx': there is no folder m.onnx",
+    ),
+    "a missing folder": ("models: {m: {source: {huggingface: bert}}}", "1:23", "'bert': there is no folder bert"),
     "a missing Python file": (with_model("evaluate: {data: 'no.py:f'}"), "4:16", "'no.py:f': there is no file no.py"),
     "a Python file without a name": (
         with_model("evaluate: {data: scripts/data.py}"),
@@ -512,7 +526,7 @@ def test_the_schema_takes_the_sample_project() -> None:
         ({"modles": {}}, ".modles: unknown key"),
         ({"repository": 5}, ".repository: no string"),
         ({"models": {"a b": {}}}, ".models.a b: unknown key"),
-        ({"models": {"m": {"precision": "fp64"}}}, ".models.m.precision: not fp32"),
+        ({"models": {"m": {"precision": "fp64"}}}, ".models.m.precision: not one of ['fp32', 'fp16',"),
         ({"models": {"m": {"source": {"onx": "a"}}}}, ".models.m.source: no option fits"),
         ({"models": {"m": {"inputs": {"x": {}}}}}, ".models.m.inputs.x.shape: missing"),
         ({"models": {"m": {"inputs": {"x": {"shape": [0]}}}}}, ".models.m.inputs.x.shape[0]: no option fits"),

@@ -159,6 +159,38 @@ def test_the_error_comes_from_the_run_file_and_a_file_that_does_not_run_is_not_t
     assert remarks(rows)[0].startswith("fp8: not timed: ONNX Runtime")
 
 
+def scaled(name: str, factor: float, kind: str, folder: Path) -> Candidate:
+    """y = kind(factor * x)."""
+    graph = Graph(seed=0)
+    graph.op("Mul", ["x", graph.constant("factor", factor)], "product")
+    graph.op(kind, ["product"], "y")
+    onnx.save(graph.model({"x": (TensorProto.FLOAT, ["n"])}, {"y": ["n"]}), folder / f"{name}.onnx")
+    return Candidate(name, "fp32" if name == "fp32" else "fp16", folder / f"{name}.onnx")
+
+
+def test_the_error_is_given_as_a_share_of_the_tolerance_and_the_metric_as_its_drop(tmp_path: Path) -> None:
+    x = np.array([-1.0, 0.5, 100.0], np.float32)
+    candidates = [
+        scaled("fp32", 2.0, "Identity", tmp_path),
+        scaled("worse", 1.75, "Identity", tmp_path),
+        scaled("nan", 2.0, "Sqrt", tmp_path),
+        scaled("shape", 2.0, "Shape", tmp_path),
+    ]
+
+    def metric(outputs: Mapping[str, Array]) -> float:
+        return float(outputs["y"][-1])
+
+    rows = race(candidates, {"x": x}, metric=metric, tolerance=lambda *_: (0.25, 0.125))
+    assert rows[1].allowed_share == pytest.approx(25 / (0.25 * 200 + 0.125))
+    assert rows[1].max_abs == 25.0
+    assert (rows[1].metric, rows[1].drop) == (175.0, 25.0)
+    assert rows[2].allowed_share == math.inf
+    assert rows[2].max_abs is None
+    assert rows[3].allowed_share == math.inf
+    rows = race(candidates[:2], {"x": x}, tolerance=lambda precision, *_: (0.0, 10.0 if precision == "fp16" else 0.0))
+    assert (rows[0].allowed_share, rows[1].allowed_share) == (0.0, 2.5)
+
+
 def batch_sizes_seen(count: int, sizes: tuple[int, ...], tmp_path: Path) -> tuple[set[int], set[int]]:
     """The batches in which the outputs are computed, and those that are timed."""
     graph = Graph(seed=0)
@@ -173,6 +205,7 @@ def batch_sizes_seen(count: int, sizes: tuple[int, ...], tmp_path: Path) -> tupl
 
         def timed(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
             timed.add(len(inputs["x"]))
+            assert all((row == rows["x"][index % count]).all() for index, row in enumerate(inputs["x"]))
             return lambda: None
 
     timed: set[int] = set()
@@ -383,6 +416,9 @@ def test_int8_has_to_be_faster_than_fp16_even_if_that_one_is_not_accurate() -> N
     choice = choose(rows, 0.005, True)
     assert choice.name == "fp32"
     assert choice.verdicts["int8"] == "1.5 times slower than fp16"
+    tie = choose([*rows[:2], steady("int8", "int8", 40, drop=0.0)], 0.005, True)
+    assert tie.name == "fp32"
+    assert "not faster than fp16 beyond the noise" in tie.verdicts["int8"]
 
 
 def test_the_largest_batch_decides_unless_another_is_named() -> None:

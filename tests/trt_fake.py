@@ -47,6 +47,7 @@ class World:
         bad_cache: the timing cache that is given does not fit.
         no_engine: a plan cannot be loaded.
         added: what adding a profile returns.
+        cancelled: whether a build was stopped by its monitor.
     """
 
     def __init__(self, version: str) -> None:
@@ -54,7 +55,7 @@ class World:
         self.version = version.removeprefix("rtx_")
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.refusals: list[tuple[int, str, str, str]] = []
-        self.no_gpu = self.bad_cache = self.no_engine = False
+        self.no_gpu = self.bad_cache = self.no_engine = self.cancelled = False
         self.no_plan, self.added = "", 0
         self.classes: dict[str, type] = {}
         self.module = self._module(_data(version), f"tensorrt_{version}")
@@ -153,6 +154,7 @@ def _build(world: World, builder: Any, network: Any, config: Any) -> Any:
     if watcher := config.__dict__["values"].get("progress_monitor"):
         watcher.phase_start("Building", None, 2)
         if not (watcher.step_complete("Building", 0) and watcher.step_complete("Building", 1)):
+            world.cancelled = True
             log.log(types.SimpleNamespace(name="ERROR"), "Build canceled by user")
             return None
         watcher.phase_finish("Building")

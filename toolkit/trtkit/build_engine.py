@@ -10,11 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trtkit.accelerator import optimization_block
 from trtkit.artifacts import file_errors, fingerprint
 from trtkit.build_plan import WARMUP, Served
 from trtkit.compat import installed
 from trtkit.container_build import in_container_files
-from trtkit.engine import EngineOptions, Profile, build_in_process, check_engine, default_profiles, profile_problems
+from trtkit.engine import (
+    EngineOptions,
+    PlanHeader,
+    Profile,
+    build_in_process,
+    check_engine,
+    default_profiles,
+    plan_header,
+    profile_problems,
+)
 from trtkit.engine.derive import derive_profiles
 from trtkit.engine.derived import count_rows, profile_rows
 from trtkit.engine.profiles import as_yaml, profiles_from_spec, to_json
@@ -22,6 +32,8 @@ from trtkit.engine.recorded import read_shapes
 from trtkit.errors import BuildError, MissingDependencyError, ProjectError
 from trtkit.export.onnx_file import MODEL_FILE
 from trtkit.gpu import gpu_state
+from trtkit.images import parse_version
+from trtkit.preflight import plan_verdict
 from trtkit.signature import Signature
 
 if TYPE_CHECKING:
@@ -40,14 +52,28 @@ class EngineStages:
 
     def run(self, name: str, served: Served, reports: list[StageReport]) -> Served:
         """Check the profiles, prove the graph if asked to, and build the plan or say why there is none."""
-        profiles = self.profiles(name, served)
+        on_tensorrt = "tensorrt" in (self.target.backend, self.target.execution_provider)
+        needed = on_tensorrt or self.options.check_engine or self.options.named == name
+        profiles = self.profiles(name, served) if needed else []
         served.facts["profiles"] = to_json(profiles)
         if self.options.check_engine:
             self._check(name, served, profiles, reports)
         if self.target.backend != "tensorrt":
-            return served
+            return self._on_provider(name, served, profiles)
         why = self._why_no_plan()
         return self._without_plan(name, served, why) if why else self._plan(name, served, profiles, reports)
+
+    def _on_provider(self, name: str, served: Served, profiles: Sequence[Profile]) -> Served:
+        """The graph itself for ONNX Runtime, with what its GPU execution provider has to be told."""
+        if not self.target.on_gpu:
+            return served
+        engine = self.project.models[name].engine
+        block = optimization_block(
+            self.target, profiles, int(served.facts["max_batch_size"]), precision=served.precision,
+            workspace_bytes=engine.workspace_bytes, optimization_level=engine.optimization_level,
+        )  # fmt: skip
+        serving = {"backend": "onnxruntime", "kind": "KIND_GPU", "optimization": block}
+        return replace(served, facts={**served.facts, "serving": serving})
 
     def profiles(self, name: str, served: Served) -> list[Profile]:
         """Those that recorded shapes give, else the project file's, else the one that follows from the batch."""
@@ -93,7 +119,11 @@ class EngineStages:
 
         def make(folder: Path) -> dict[str, Any]:
             check = check_engine(
-                self._graph_file(served), profiles, capability, folder=folder, options=self._engine_options(name, None)
+                self._graph_file(served),
+                profiles,
+                capability,
+                folder=folder,
+                options=self._engine_options(name, served, None),
             )
             (folder / PLAN_FILE).unlink(missing_ok=True)  # evidence, never something to serve
             return {"check": check.to_json()}
@@ -103,7 +133,7 @@ class EngineStages:
         if problem := run.facts["check"].get("problem"):
             raise BuildError(f"{self.project.where('models', name)}: {problem}")
 
-    def _engine_options(self, name: str, capability: str | None) -> EngineOptions:
+    def _engine_options(self, name: str, served: Served, capability: str | None) -> EngineOptions:
         given = self.project.models[name].engine
         timing = self.project.state / "timing_cache" if given.timing_cache and capability else None
         return EngineOptions(
@@ -116,6 +146,8 @@ class EngineStages:
             plugins=tuple(str((self.project.root / plugin).resolve()) for plugin in given.plugins),
             timing_cache=timing,
             overlapping_profiles=given.overlapping_profiles,
+            precision=served.precision,
+            max_batch_size=int(served.facts["max_batch_size"]),
         )
 
     def _graph_file(self, served: Served) -> Path:
@@ -154,6 +186,11 @@ class EngineStages:
         """One plan per compute capability of this machine that the target names."""
         version = str(installed("tensorrt"))
         capabilities = self.target.compute_capabilities or (gpu_state().gpus[0].compute_capability,)
+        for capability in capabilities:  # before minutes are spent on what the target would not load
+            planned = {
+                "compute_capability": capability, "options": self._engine_options(name, served, capability).to_json(),
+            }  # fmt: skip
+            self._refuse(PlanHeader("tensorrt", parse_version(version), (), 0), planned)
         inputs = {
             "graph": served.run.artifact,
             "profiles": fingerprint(to_json(profiles)),
@@ -172,6 +209,11 @@ class EngineStages:
         facts = {**served.facts, **run.facts, "serving": serving}
         return replace(served, run=run, facts=facts)
 
+    def _refuse(self, header: PlanHeader, manifest: dict[str, Any]) -> None:
+        """Raise when the target cannot load a plan."""
+        if problem := plan_verdict(header, manifest, self.target).problem:
+            raise BuildError(f"{self.project.where('targets', self.options.target_name)}: {problem}")
+
     def _build(
         self, name: str, served: Served, profiles: Sequence[Profile], capabilities: Sequence[str], folder: Path
     ) -> dict[str, Any]:
@@ -183,12 +225,13 @@ class EngineStages:
             part = folder / f"sm{capability.replace('.', '')}" if several else folder
             part.mkdir(exist_ok=True)
             manifests[capability] = build_in_process(
-                "tensorrt", self._graph_file(served), profiles, self._engine_options(name, capability), part,
+                "tensorrt", self._graph_file(served), profiles, self._engine_options(name, served, capability), part,
                 on_progress=lambda phase, done, eta: self.stages.on_event(
                     name, ENGINE, f"{phase} {done:.0%}" + (f", {eta:.0f} s left" if eta is not None else "")
                 ),
                 device=devices[capability],
             )  # fmt: skip
+            self._refuse(plan_header(part / PLAN_FILE), manifests[capability])
             plans[capability] = PLAN_FILE if not several else f"model_{part.name}.plan"
             if several:
                 _flatten(part, folder, plans[capability])

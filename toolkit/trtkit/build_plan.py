@@ -105,8 +105,8 @@ class Planner:
         """The first warm-up file that is not the artifact's, without which the server refuses the model."""
         folder = self.project.state / "objects" / (served.run.artifact if served else "") / WARMUP
         for file in sorted(folder.glob("*")) if served else ():
-            served = self.project.repository / name / WARMUP / file.name
-            if not served.is_file() or not filecmp.cmp(file, served, shallow=False):
+            published = self.project.repository / name / WARMUP / file.name
+            if not published.is_file() or not filecmp.cmp(file, published, shallow=False):
                 return f"{WARMUP}/{file.name}"
         return ""
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import trtkit
+from trtkit import __version__
 from trtkit.artifacts import file_errors, write_atomically
 from trtkit.errors import ProjectError
 from trtkit.images import image_facts, parse_version
@@ -151,7 +151,7 @@ def _check(project: Project, target_name: str, target: Target) -> None:
 def _script(project: Project, models: Sequence[str], target_name: str, target: Target, requirement: str | None) -> str:
     """The commands inside the container: install beside the image's packages, then build."""
     version = parse_version(target.tensorrt_version or _tensorrt_version(target))[:3]
-    packages = [requirement or f"trtkit[{','.join(_extras(project, models))}]=={trtkit.__version__}"]
+    packages = [requirement or f"trtkit[{','.join(_extras(project, models))}]=={__version__}"]
     lines = []
     if version:  # the image's own Python package may be absent, or of another version than its library
         packages.append(f"tensorrt=={'.'.join(map(str, version))}.*")

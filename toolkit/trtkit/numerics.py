@@ -31,6 +31,7 @@ class Difference:
         worst_reference: its value in `reference`, as text.
         worst_actual: its value in `actual`, as text.
         problem: a difference of shape or type in words, instead of numbers.
+        allowed: how many elements may be outside.
     """
 
     elements: int
@@ -45,18 +46,19 @@ class Difference:
     worst_reference: str = ""
     worst_actual: str = ""
     problem: str = ""
+    allowed: int = 0
 
     @property
     def passed(self) -> bool:
-        """Whether every element is inside the tolerance."""
-        return not self.outside and not self.problem
+        """Whether no more elements than allowed are outside the tolerance."""
+        return self.outside <= self.allowed and not self.problem
 
     def to_json(self) -> dict[str, Any]:
         """The form kept in records and reports."""
         return {**asdict(self), "passed": self.passed}
 
 
-def difference(reference: Array, actual: Array, rtol: float, atol: float) -> Difference:
+def difference(reference: Array, actual: Array, rtol: float, atol: float, share: float = 0.0) -> Difference:
     """Compare two arrays of any data type.
 
     Args:
@@ -64,7 +66,13 @@ def difference(reference: Array, actual: Array, rtol: float, atol: float) -> Dif
         actual: what it is; another shape, or text against numbers, is a `problem`.
         rtol: relative tolerance, for floating-point elements.
         atol: absolute tolerance, in the tensor's own unit.
+        share: of the elements that may be outside.
     """
+    result = _difference(reference, actual, rtol, atol)
+    return replace(result, allowed=int(share * result.elements)) if share else result
+
+
+def _difference(reference: Array, actual: Array, rtol: float, atol: float) -> Difference:
     if reference.shape != actual.shape:
         return Difference(0, problem=f"shape {list(actual.shape)} instead of {list(reference.shape)}")
     texts = [array.dtype.kind in "OSU" for array in (reference, actual)]

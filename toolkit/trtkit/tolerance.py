@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from trtkit.dtypes import DType
+from trtkit.numerics import Array
 from trtkit.project import Tolerance
 
 # (rtol, atol) by the graph's precision; an element passes when |served - reference| <= atol + rtol * |reference|.
@@ -17,11 +20,15 @@ TOLERANCES: dict[str, tuple[float, float]] = {
     "int8": (1e-1, 1e-1),
     "fp8": (1e-1, 1e-1),
 }
+# decisions on nearly equal scores, see `flip_share`
+_FLIP_SHARE = 0.02
 # an output type with fewer bits than the graph rounds once more: its own unit in the last place
 _OUTPUT_ROUNDING: dict[str, float] = {"FP16": 2.0**-10, "BF16": 2.0**-7}
 
 
-def tolerance_for(precision: str, dtype: DType, output: str, override: Tolerance) -> tuple[float, float]:
+def tolerance_for(
+    precision: str, dtype: DType, output: str, override: Tolerance, largest: float = 1.0
+) -> tuple[float, float]:
     """(rtol, atol) of one output.
 
     Args:
@@ -29,13 +36,35 @@ def tolerance_for(precision: str, dtype: DType, output: str, override: Tolerance
         dtype: of the output; anything but floating point has to be equal, and gives (0, 0).
         output: its name, for an override of its own.
         override: the project file's ``tolerance:``, or the command line's.
+        largest: the largest finite absolute value of the reference's output. Below FP32 the table's atol is in
+            units of it: what is near zero may be the difference of two large values, each of them rounded. An atol
+            of `override` is taken as it is.
     """
     if not dtype.is_float:
         return 0.0, 0.0
     rtol, atol = TOLERANCES.get(precision.partition("+")[0], TOLERANCES["fp32"])
+    if precision.partition("+")[0] in TOLERANCES and precision != "fp32":
+        atol *= largest or 1.0
     rtol = max(rtol, _OUTPUT_ROUNDING.get(dtype.name, 0.0))
     for level in (override, override.outputs.get(output)):
         if level is not None:
             rtol = rtol if level.rtol is None else level.rtol
             atol = atol if level.atol is None else level.atol
     return rtol, atol
+
+
+def flip_share(precision: str, dtype: DType) -> float:
+    """The share of an output's elements that may differ although they cannot be near: integers, booleans, text.
+
+    Below FP32 such a value is a decision (the index of the largest score, a threshold), which falls the other way
+    where the scores are nearly equal; what that costs, the task metric says.
+    """
+    return 0.0 if dtype.is_float or precision in ("fp32", "ensemble") else _FLIP_SHARE
+
+
+def largest_value(values: Array) -> float:
+    """The largest finite absolute value of an array of numbers; 0.0 for anything else."""
+    if values.dtype.kind not in "biuf":
+        return 0.0
+    numbers = values.astype(np.float64)
+    return float(np.abs(numbers[np.isfinite(numbers)]).max(initial=0.0))

@@ -96,9 +96,7 @@ def _environment(device: int | None) -> dict[str, str]:
     if device is None:
         return dict(os.environ)
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    # numbers follow the bus as in nvidia-smi, unless the user chose an order
-    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **os.environ}
-    return {**order, "CUDA_VISIBLE_DEVICES": visible[device] if device < len(visible) else str(device)}
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": visible[device] if device < len(visible) else str(device)}
 
 
 def _run(

@@ -199,12 +199,10 @@ def _best_split(load: Load, region: Region, members: Sequence[int]) -> tuple[int
     best = (0, 0, 0)
     for axis, (_, high) in enumerate(region):
         below = [0] * len(load.powers)
-        ordered = sorted(members, key=lambda index: load.points[index][axis])
-        for position, index in enumerate(ordered):
+        for index in sorted(members, key=lambda index: load.points[index][axis]):
             size = load.points[index][axis]
             below = [one + weight for one, weight in zip(below, load.weights[index], strict=True)]
-            last = position + 1 == len(ordered) or load.points[ordered[position + 1]][axis] != size
-            if last and size < high:
+            if size < high:
                 saved = _dot(below, whole) - _dot(below, load.volumes((*top[:axis], size, *top[axis + 1 :])))
                 best = max(best, (saved, -axis, -size))
     return best[0], -best[1], -best[2], members

@@ -160,7 +160,7 @@ def _median(weighted: Sequence[tuple[int, int]], default: int) -> int:
     whole, below = sum(weight for _, weight in weighted), 0
     for size, weight in sorted(weighted):
         below += weight
-        if weight and 2 * below >= whole:
+        if 2 * below >= whole:
             return size
     return default
 

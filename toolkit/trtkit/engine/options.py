@@ -131,8 +131,8 @@ def costs(options: EngineOptions) -> list[str]:
             "server loads it with --backend-config=tensorrt,version-compatible=true only"
         )
     if options.hardware_compatibility != "none":
-        where = "every GPU of Ampere and newer" if options.hardware_compatibility == "ampere_plus" else "every GPU of "
-        where += "" if options.hardware_compatibility == "ampere_plus" else "this compute capability"
+        ampere = options.hardware_compatibility == "ampere_plus"
+        where = "every GPU of Ampere and newer" if ampere else "every GPU of this compute capability"
         notes.append(
             f"hardware_compatibility {options.hardware_compatibility}: the plan loads on {where}, and is slower, "
             "because kernels of one GPU are left out"

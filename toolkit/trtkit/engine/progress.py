@@ -89,7 +89,7 @@ class Progress:
         while current and id(current) not in seen:
             seen.add(id(current))
             left = 0.5 ** max(0, current.inner - 1)
-            step = (1 - left) + left / 2 * within if current.inner else 0.0
+            step = 1 - left + left / 2 * within
             within = min(1.0, (current.done + (step if current.done < current.steps else 0.0)) / current.steps)
             current = self.phases.get(current.parent) if current.parent is not None else None
         return within

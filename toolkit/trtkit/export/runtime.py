@@ -15,7 +15,6 @@ from trtkit.errors import ExportError
 from trtkit.export.sentences import one_line
 from trtkit.numerics import Array
 
-
 _FLOATS = {"tensor(float16)": np.float16, "tensor(float)": np.float32, "tensor(double)": np.float64}
 
 

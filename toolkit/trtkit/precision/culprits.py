@@ -98,22 +98,33 @@ def find_culprits(
 
 
 def _search(trial: _Trial, groups: list[frozenset[str]], halves: tuple[str, ...], trials: int) -> Search:
-    """First among the groups that overflow, each taken as a whole; then among all other nodes."""
-    by_first = {min(group, key=halves.index): group for group in groups}
+    """First the groups that overflow, each taken as a whole; then all other nodes; then which groups it still takes."""
     overflowing = frozenset[str]().union(*groups)
+    search = _among_groups(trial, groups, halves, trials, frozenset())
+    if search.passes:
+        return search
+    rest = [name for name in halves if name not in overflowing]
+    further = nodes_to_keep(rest, trial.fails, at_first=overflowing, trials=trial.left(trials, overflowing))
+    if not further.passes or not groups:
+        return further
+    others = frozenset(further.nodes)
+    search = _among_groups(trial, groups, halves, trials, others)
+    kept = search.nodes if search.passes else overflowing
+    return Search([*kept, *others], trial.count, passes=True, minimal=further.minimal and search.minimal)
+
+
+def _among_groups(
+    trial: _Trial, groups: list[frozenset[str]], halves: tuple[str, ...], trials: int, others: frozenset[str]
+) -> Search:
+    by_first = {min(group, key=halves.index): group for group in groups}
 
     def fails(firsts: frozenset[str]) -> bool:
-        return trial.fails(frozenset[str]().union(*(by_first[first] for first in firsts)))
+        return trial.fails(others.union(*(by_first[first] for first in firsts)))
 
-    search = nodes_to_keep(sorted(by_first, key=halves.index), fails, trials=trials - trial.count + 1)
-    if search.passes:
-        nodes = [name for first in search.nodes for name in by_first[first]]
-        return Search(nodes, trial.count, passes=True, minimal=search.minimal)
-    rest = [name for name in halves if name not in overflowing]
-    search = nodes_to_keep(rest, trial.fails, at_first=overflowing, trials=max(0, trials - trial.count))
-    if not search.passes:
-        return search
-    return Search([*overflowing, *search.nodes], trial.count, passes=True, minimal=search.minimal and not overflowing)
+    budget = trial.left(trials, others)
+    search = nodes_to_keep(sorted(by_first, key=halves.index), fails, trials=budget)
+    nodes = [name for first in search.nodes for name in by_first[first]]
+    return Search(nodes, trial.count, search.passes, search.minimal)
 
 
 class _Trial:
@@ -134,6 +145,10 @@ class _Trial:
     @property
     def count(self) -> int:
         return len(self._known)
+
+    def left(self, trials: int, first: frozenset[str]) -> int:
+        """How many trials a search may make that begins with the given nodes: known results cost nothing."""
+        return max(0, trials - self.count) + (first in self._known)
 
     def convert(self, kept: frozenset[str]) -> HalfResult:
         names, operators, io_types = self._keep

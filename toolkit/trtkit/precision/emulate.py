@@ -4,8 +4,8 @@
 
 Measured with ONNX Runtime 1.31.1: it has few FP16 kernels, puts Casts around the other nodes, and drops the Casts
 between two of them, at every optimization level; values then never are FP16, and an overflow is never seen. For
-BF16 it has no kernels, and the scale of a quantizer may not be BF16. FP8 quantizers run, but its optimizer moves
-them into operators that take no FP8.
+BF16 it has no kernels, and the scale of a quantizer may not be BF16. FP8 quantizers run, but its optimizer
+moves them into operators that take no FP8, and drops a Relu before them as it does for UINT8.
 
 So each node computes in FP32 here, and its results are rounded by a Cast to the half type and one back, a pair that
 ONNX Runtime keeps between FP32 nodes. Inside a node sums are FP32, as in TensorRT's kernels; for one addition,
@@ -125,6 +125,9 @@ class _Writer:
             yield from self._cast_to_half(node)
             return
         _widen(node)
+        if node.op_type == "QuantizeLinear" and node.output[0] in self.fp8:
+            given, node.input[0] = node.input[0], self.names.free(f"{node.input[0]}_for_fp8")
+            yield self._barrier(given, node.input[0])
         exact = node.op_type in _EXACT or node.op_type == "Constant"
         after: list[onnx.NodeProto] = []
         for index, name in enumerate(node.output):
@@ -134,7 +137,8 @@ class _Writer:
                 node.output[index] = self.names.free(f"{name}_exact")
                 after += self._rounding(node.output[index], result, self.halves[name])
             elif dequantizes_fp8:
-                after.append(self._barrier(node, result))
+                node.output[index] = self.names.free(f"{result}_fp8")
+                after.append(self._barrier(node.output[index], result))
             else:
                 node.output[index] = result
         yield node
@@ -146,10 +150,9 @@ class _Writer:
         yield node
         yield self._cast(node.output[0], result, TensorProto.FLOAT)
 
-    def _barrier(self, node: onnx.NodeProto, result: str) -> onnx.NodeProto:
-        """The larger of a value and itself: what keeps the optimizer from moving FP8 into a node without FP8."""
-        node.output[0] = self.names.free(f"{result}_fp8")
-        return helper.make_node("Max", [node.output[0]] * 2, [result], self.names.free(f"{result}_barrier"))
+    def _barrier(self, source: str, result: str) -> onnx.NodeProto:
+        """The larger of a value and itself: what keeps the optimizer from fusing an FP8 quantizer with a neighbour."""
+        return helper.make_node("Max", [source, source], [result], self.names.free(f"{result}_barrier"))
 
     def _rounding(self, source: str, result: str, half: int) -> list[onnx.NodeProto]:
         between = self.names.free(f"{result}_half")

@@ -10,14 +10,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from trtkit.dtypes import DType, by_numpy
+from trtkit.dtypes import by_numpy
 from trtkit.errors import DataError
 from trtkit.metrics import measure_metric
 from trtkit.numerics import Array, difference
 from trtkit.project import Project
 from trtkit.samples import Samples, evaluation_samples, recorded_inputs
 from trtkit.signature import Signature
-from trtkit.tolerance import tolerance_for
+from trtkit.tolerance import flip_share, largest_value, tolerance_for
 
 Outputs = Mapping[str, Array]
 _RANDOM_ROWS = 32
@@ -73,17 +73,15 @@ class Evidence:
         found = {}
         for name, expected in reference.items():
             rtol, atol = self.tolerance(precision, name, expected)
-            result = difference(expected, outputs[name].astype(expected.dtype), rtol, atol)
+            share = flip_share(precision, by_numpy(expected.dtype.name))
+            result = difference(expected, outputs[name].astype(expected.dtype), rtol, atol, share)
             found[name] = {**result.to_json(), "rtol": rtol, "atol": atol}
         return found
 
     def tolerance(self, precision: str, name: str, expected: Array) -> tuple[float, float]:
         """(rtol, atol) of one output in a precision."""
-        return self.tolerance_of(precision, name, by_numpy(expected.dtype.name))
-
-    def tolerance_of(self, precision: str, name: str, dtype: DType) -> tuple[float, float]:
-        """The same for a data type."""
-        return tolerance_for(precision, dtype, name, self.project.models[self.name].tolerance)
+        override = self.project.models[self.name].tolerance
+        return tolerance_for(precision, by_numpy(expected.dtype.name), name, override, largest_value(expected))
 
     def metric(self, outputs: Outputs) -> float | None:
         """The task metric, larger is better; None where the model has none."""

@@ -79,6 +79,8 @@ def channel_axis(node: onnx.NodeProto, index: int, rank: int) -> int | None:
         transposed = attribute_of(node, "transB" if index else "transA")
         rows = bool(transposed.i) if transposed else False
         return int(not rows) if index else int(rows)
-    if rank < 2:
-        return None
+    if rank != 2:
+        return (
+            None  # ONNX Runtime cannot run a batched MatMul with scales per channel, so that nothing could be compared
+        )
     return rank - 1 if index else rank - 2

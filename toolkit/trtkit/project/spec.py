@@ -229,7 +229,7 @@ class ModelSpec(_Strict):
     outputs: list[str] = Field(default=[], description="names for the outputs, in order, where the source has none")
     precision: Precision = Field("fp32", description="the precision of the served graph; auto: the race decides")
     keep: Keep = Field(Keep(), description="what stays in FP32")
-    calibration: Calibration | None = None
+    calibration: Calibration | None = Field(None, description="real rows for the ranges of INT8 and FP8")
     profiles: list[dict[str, ShapeRangeSpec]] = Field(
         default=[], description="TensorRT optimization profiles: shapes by input name, disjoint"
     )

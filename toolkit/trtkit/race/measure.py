@@ -18,6 +18,7 @@ from trtkit.numerics import Array, Difference, difference
 from trtkit.race.candidate import Candidate
 from trtkit.race.runner import CpuRunner, Opener, Runner
 from trtkit.race.timing import Timing, take_turns
+from trtkit.tolerance import flip_share
 
 Metric = Callable[[Mapping[str, Array]], float]
 ToleranceOf = Callable[[str, str, DType], tuple[float, float]]
@@ -171,8 +172,9 @@ def _judged(
             outputs[name] = Difference(0, problem="it has no such output")
             shares.append(math.inf)
             continue
-        limits = tolerance(candidate.precision, name, by_numpy(answer[name].dtype.name))
-        outputs[name] = difference(expected, answer[name], *limits)
+        dtype = by_numpy(answer[name].dtype.name)
+        limits = tolerance(candidate.precision, name, dtype)
+        outputs[name] = difference(expected, answer[name], *limits, flip_share(candidate.precision, dtype))
         shares.append(_share(expected, answer[name], outputs[name], *limits))
     row = replace(row, size_bytes=candidate.size_bytes(), outputs=outputs, allowed_share=max(shares))
     if metric is None or base is None:
@@ -186,7 +188,7 @@ def _judged(
 
 def _share(expected: Array, actual: Array, found: Difference, rtol: float, atol: float) -> float:
     """The largest ``|a - r| / (atol + rtol * |r|)``; 0 where all are equal."""
-    if found.passed and not found.max_abs:
+    if found.passed and (not found.max_abs or expected.dtype.kind != "f"):
         return 0.0
     if found.problem or found.nonfinite or expected.dtype.kind != "f":
         return math.inf

@@ -13,8 +13,6 @@ import numpy as np
 from trtkit.export.runtime import Session
 from trtkit.numerics import Array
 
-_FLOATS = {"tensor(float16)": np.float16, "tensor(float)": np.float32, "tensor(double)": np.float64}
-
 
 class Runner(Protocol):
     """A loaded candidate."""
@@ -39,21 +37,14 @@ class CpuRunner(Session):
 
     def run(self, inputs: Mapping[str, Array], outputs: object = None) -> dict[str, Array]:
         """All outputs; floating-point inputs are rounded to the types this graph takes."""
-        return super().run(self._converted(inputs))
+        return super().run(self.cast(inputs))
 
     def timed(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
         """One run of the session, with the inputs ready."""
         self.run(inputs)  # refuses in a sentence what the bare call below would not
-        feed = {name: _text(array) for name, array in self._converted(inputs).items()}
+        feed = {name: _text(array) for name, array in self.cast(inputs).items()}
         session = self._session
         return lambda: session.run(None, feed)
-
-    def _converted(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        wanted = {tensor.name: _FLOATS.get(tensor.type) for tensor in self._session.get_inputs()}
-        return {
-            name: array.astype(wanted[name]) if array.dtype.kind == "f" and wanted.get(name) else array
-            for name, array in inputs.items()
-        }
 
 
 def _text(array: Array) -> Array:

@@ -14,6 +14,7 @@ import onnx
 from trtkit.artifacts import file_errors, write_atomically
 from trtkit.errors import BuildError
 from trtkit.export.onnx_file import MODEL_FILE
+from trtkit.export.runtime import Session
 from trtkit.precision.emulate import cpu_runnable
 from trtkit.precision.evidence import Evidence, gather_evidence
 from trtkit.precision.key import CPU
@@ -59,6 +60,7 @@ def run_race(
             "candidates; name a precision, or race for a target with execution_provider cpu"
         )
     evidence = gather_evidence(project, name, facts)
+    reference = evidence.outputs(Session(exported / MODEL_FILE))
     made: dict[str, dict[str, Any]] = {"fp32": {}}
     candidates = [Candidate("fp32", "fp32", exported / MODEL_FILE)]
     for precision in _PRECISIONS[flavour]:
@@ -67,7 +69,8 @@ def run_race(
         )
     rows = measure(
         candidates, evidence.samples.inputs, batch_sizes=_batch_sizes(evidence), metric=_metric(evidence),
-        tolerance=lambda precision, output, dtype: evidence.tolerance_of(precision, output, dtype), seconds=_SECONDS,
+        tolerance=lambda precision, output, dtype: evidence.tolerance(precision, output, reference[output]),
+        seconds=_SECONDS,
     )  # fmt: skip
     choice = choose(rows, evidence.max_drop or 0.0, evidence.max_drop is not None)
     with file_errors(f"writing {plot}"):

@@ -18,7 +18,7 @@ from trtkit.repository import PublishedVersion, versions
 from trtkit.samples import Samples, evaluation_samples, recorded_inputs
 from trtkit.server import Client
 from trtkit.signature import Signature
-from trtkit.tolerance import tolerance_for
+from trtkit.tolerance import flip_share, largest_value, tolerance_for
 from trtkit.validate.reference import Reference, reference_for
 
 _RANDOM_ROWS = 32
@@ -155,8 +155,10 @@ def validate_model(
     for client in clients:
         served = _served(client, model, requests, samples.origin)
         for spec in signature.outputs:
-            rtol, atol = tolerance_for(precision, spec.dtype, spec.name, tolerance)
-            found = _difference(spec.dtype.name, expected[spec.name], served.get(spec.name), rtol, atol)
+            wanted = expected[spec.name]
+            rtol, atol = tolerance_for(precision, spec.dtype, spec.name, tolerance, largest_value(wanted))
+            share = flip_share(precision, spec.dtype)
+            found = _difference(spec.dtype.name, wanted, served.get(spec.name), rtol, atol, share)
             outputs.append(OutputResult(client.protocol, spec.name, rtol, atol, found))
         metrics += _metric(project, model, client.protocol, expected, served, samples.labels)
     return ModelReport(model, published.version, precision, len(samples), samples.origin, outputs, metrics)
@@ -228,14 +230,16 @@ def _joined(answers: list[dict[str, Array]]) -> dict[str, Array]:
         raise DataError(f"the outputs of requests of different sizes do not fit together: {exc}") from exc
 
 
-def _difference(type_name: str, expected: Array, served: Array | None, rtol: float, atol: float) -> Difference:
+def _difference(
+    type_name: str, expected: Array, served: Array | None, rtol: float, atol: float, share: float
+) -> Difference:
     if served is None:
         return Difference(0, problem="the server did not answer it")
     if expected.size == served.size and expected.ndim + 1 == served.ndim and served.shape[-1] == 1:
         expected = expected.reshape(served.shape)  # a scalar per row is [1] in config.pbtxt
     if type_name == "BF16":
         expected, served = _from_bf16(expected), _from_bf16(served)
-    return difference(expected, served, rtol, atol)
+    return difference(expected, served, rtol, atol, share)
 
 
 def _from_bf16(array: Array) -> Array:

@@ -1,0 +1,160 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a build publishes for a GPU target.
+
+The GPUs and the library's own build are stand-ins: where TensorRT would write a plan, the header of one is written.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
+
+import precision_models
+from trtkit import build_models, load_project
+from trtkit.build import BuildResult
+from trtkit.config import read_config
+from trtkit.engine import EngineOptions, Profile
+from trtkit.engine.profiles import to_json
+from trtkit.errors import BuildError
+from trtkit.gpu import Gpu, GpuState
+
+IMAGE = "nvcr.io/nvidia/tritonserver:25.01-py3"  # TensorRT 10.8.0
+MODEL = """\
+models:
+  m:
+    source: {onnx: m.onnx}
+    config: {max_batch_size: 16}
+    profiles:
+      - image: {min: [1, 1, 32, 32], opt: [2, 1, 32, 32], max: [4, 1, 32, 32]}
+      - image: {min: [5, 1, 32, 32], opt: [16, 1, 32, 32], max: [16, 1, 32, 32]}
+"""
+
+
+class Machine:
+    """A machine with GPUs and a TensorRT, as far as the build asks for them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+        self.root, self.built, self.version = root, [], "10.8.0.43"
+        self.gpus = (Gpu("NVIDIA L40S", "8.9", 48 << 30),)
+        onnx.save(precision_models.conv_net(channels=(4,)), root / "m.onnx")
+        stages, targets = importlib.import_module("trtkit.build_engine"), importlib.import_module("trtkit.targets")
+        for module in (stages, targets):
+            monkeypatch.setattr(module, "gpu_state", lambda: GpuState("570.0", "12.8", self.gpus))
+            monkeypatch.setattr(module, "installed", lambda name: self.version)
+        monkeypatch.setattr(stages, "build_in_process", self.build_in_process)
+
+    def build_in_process(
+        self, module: str, graph: Path, profiles: Sequence[Profile], options: EngineOptions, folder: Path,
+        on_progress: Any = None, *, device: int | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        on_progress("building", 0.5, 3.0)
+        capability = self.gpus[device or 0].compute_capability
+        version = bytes(int(part) for part in self.version.split("."))
+        (folder / "model.plan").write_bytes(b"ftrt" + bytes(20) + version + bytes(36) + capability.encode())
+        manifest = {"compute_capability": capability, "profiles": to_json(profiles), "options": options.to_json()}
+        (folder / "engine.json").write_text(json.dumps(manifest))
+        self.built.append((module, capability, options))
+        return manifest
+
+    def build(self, target: str, model: str = MODEL) -> BuildResult:
+        (self.root / "trtkit.yaml").write_text(f"targets: {{gpu: {target}}}\n{model}")
+        results, error = build_models(load_project(self.root / "trtkit.yaml"))
+        if error:
+            raise error
+        return results[0]
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "model_repository" / "m"
+
+    def config(self) -> ModelConfig:
+        return read_config((self.folder / "config.pbtxt").read_text(), "config.pbtxt")
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
+    return Machine(monkeypatch, tmp_path)
+
+
+TENSORRT = f'{{backend: tensorrt, image: "{IMAGE}", compute_capability: "8.9"}}'
+
+
+def test_a_plan_is_published_with_its_manifest_and_config(machine: Machine) -> None:
+    result = machine.build(TENSORRT)
+    assert [stage.stage for stage in result.stages] == ["export", "engine", "config", "publish"]
+    assert sorted(file.name for file in (machine.folder / "1").iterdir()) == [
+        "engine.json",
+        "model.plan",
+        "trtkit.json",
+    ]
+    config = machine.config()
+    assert (config.backend, config.default_model_filename) == ("tensorrt", "model.plan")
+    group = config.instance_group[0]
+    assert (group.kind, list(group.profile)) == (ModelInstanceGroup.KIND_GPU, ["0", "1"])
+    assert machine.built[0][0] == "tensorrt"
+    assert machine.built[0][2].max_batch_size == 16
+    assert machine.build(TENSORRT).up_to_date
+    assert len(machine.built) == 1
+
+
+def test_every_instance_group_gets_the_profiles(machine: Machine) -> None:
+    groups = "{max_batch_size: 16, instance_group: [{count: 2, kind: KIND_GPU}, {kind: KIND_GPU, profile: ['1']}]}"
+    machine.build(TENSORRT, MODEL.replace("{max_batch_size: 16}", groups))
+    assert [list(group.profile) for group in machine.config().instance_group] == [["0", "1"], ["1"]]
+
+
+def test_one_plan_per_compute_capability(machine: Machine) -> None:
+    machine.gpus = (*machine.gpus, Gpu("NVIDIA A10", "8.6", 24 << 30))
+    machine.build(TENSORRT.replace('"8.9"', '["8.6", "8.9"]'))
+    names = {file.name for file in (machine.folder / "1").iterdir()}
+    assert names == {
+        "model_sm86.plan",
+        "model_sm86.plan.json",
+        "model_sm89.plan",
+        "model_sm89.plan.json",
+        "trtkit.json",
+    }
+    assert dict(machine.config().cc_model_filenames) == {"8.6": "model_sm86.plan", "8.9": "model_sm89.plan"}
+    assert (machine.folder / "1" / "model_sm86.plan").read_bytes().endswith(b"8.6")
+    assert not machine.config().default_model_filename
+
+
+def test_another_tensorrt_than_the_images_is_refused_before_the_build(machine: Machine) -> None:
+    machine.version = "10.3.0.26"
+    with pytest.raises(BuildError, match=r"TensorRT 10\.3\.0.* has 10\.8") as caught:
+        machine.build(TENSORRT)
+    assert "24.08-py3" in str(caught.value), "the image that has it"
+    assert machine.built == []
+    assert not machine.folder.exists()
+
+
+def test_a_gpu_of_another_kind_is_no_gpu_for_the_target(machine: Machine) -> None:
+    machine.gpus = (Gpu("NVIDIA A10", "8.6", 24 << 30),)
+    with pytest.raises(BuildError, match=r"this machine's GPU has compute capability 8\.6, not 8\.9"):
+        machine.build(TENSORRT)
+
+
+def test_the_tensorrt_execution_provider_is_one_setting(machine: Machine) -> None:
+    machine.build('{backend: onnxruntime, execution_provider: tensorrt, compute_capability: "8.9"}')
+    config = machine.config()
+    assert config.backend == "onnxruntime"
+    assert config.instance_group[0].kind == ModelInstanceGroup.KIND_GPU
+    (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert accelerator.name == "tensorrt"
+    assert accelerator.parameters["trt_engine_cache_enable"] == "true"
+    assert "image:" in accelerator.parameters["trt_profile_max_shapes"]
+    assert (machine.folder / "1" / "model.onnx").exists()
+
+
+def test_the_cuda_execution_provider_needs_no_profiles(machine: Machine) -> None:
+    onnx.save(precision_models.encoder(layers=1, hidden=32, heads=2, vocabulary=50), machine.root / "m.onnx")
+    machine.build("{backend: onnxruntime, execution_provider: cuda}", "models: {m: {source: {onnx: m.onnx}}}\n")
+    assert machine.config().instance_group[0].kind == ModelInstanceGroup.KIND_GPU
