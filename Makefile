@@ -24,7 +24,7 @@ bench: .venv/.test
 	@touch $@
 
 .venv/.test: pyproject.toml .ci/setup
-	@PYTHON=$(PYTHON) sh .ci/setup cpu,server,sklearn,torch,huggingface,rtx,dev
+	@PYTHON=$(PYTHON) sh .ci/setup cpu,server,sklearn,torch,huggingface,modelopt,rtx,dev
 	@touch $@ .venv/.demo
 
 clean:

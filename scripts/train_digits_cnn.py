@@ -39,3 +39,9 @@ def holdout() -> tuple[dict[str, Any], Any]:
     """What `trtkit validate` proves the served model on."""
     _, pixels, _, labels = split()
     return {"image": _images(pixels).numpy()}, labels
+
+
+def calibration() -> dict[str, Any]:
+    """Rows that show the quantizer which values the tensors take: part of the training data."""
+    pixels, _, _, _ = split()
+    return {"image": _images(pixels[:256]).numpy()}

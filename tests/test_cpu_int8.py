@@ -9,7 +9,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -321,37 +320,3 @@ def test_nothing_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str], capl
     quantize_cpu(tmp_path / "model.onnx", None, tmp_path, where=WHERE)
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
-
-
-# --- speed --------------------------------------------------------------------------------------------------------
-
-
-def has_vnni() -> bool:
-    try:
-        return "vnni" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-
-
-def speed_up(model: onnx.ModelProto, result: onnx.ModelProto, rows: dict[str, Array], runs: int) -> float:
-    """How many times as fast INT8 is, one thread, the best of runs that take turns."""
-    sessions = [Session(one.SerializeToString(), threads=1) for one in (model, result)]
-    best = [float("inf")] * 2
-    for _ in range(runs):
-        for index, session in enumerate(sessions):
-            start = time.perf_counter_ns()
-            session.run(rows)
-            best[index] = min(best[index], time.perf_counter_ns() - start)
-    return best[0] / best[1]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not has_vnni(), reason="this processor has no VNNI; INT8 gains less there")
-def test_int8_is_faster(tmp_path: Path) -> None:
-    model = conv_net()
-    result = quantized(model, tmp_path, images(32))
-    assert speed_up(model, result.model, images(32), 60) >= 1.5
-    model = encoder(layers=2)
-    onnx.save(model, tmp_path / "model.onnx")
-    dynamic = quantize_cpu(tmp_path / "model.onnx", None, tmp_path, where=WHERE)
-    assert speed_up(model, dynamic.model, tokens(8, 128, 1000), 8) >= 1.6

@@ -107,7 +107,7 @@ def test_every_unsupported_node_is_named(check: Any) -> None:
         {"node": "2", "operator": "Bar", "why": "TensorRT has no operator Bar"},
         {"node": "last", "operator": "DynamicQuantizeLinear", "why": "TensorRT has no operator DynamicQuantizeLinear"},
     ]
-    assert "node 'first' (Foo): neither an operator nor a plugin has this name" in found.problem
+    assert "node 'first' (Foo): TensorRT has no operator Foo; node '2' (Bar): " in found.problem
 
 
 def test_a_node_whose_operator_exists_says_why_it_is_refused(check: Any) -> None:

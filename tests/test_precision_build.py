@@ -268,6 +268,61 @@ def test_profiles_are_derived_from_recorded_shapes(tmp_path: Path) -> None:
     assert len(again.models["m"].profiles) == 2, "what is printed can be pasted"
 
 
+def depthwise_net(channels: int = 8, size: int = 16) -> onnx.ModelProto:
+    """x FP32 [batch, channels, size, size] -> y of the same shape, through four depthwise convolutions."""
+    graph, x = precision_models.Graph(seed=8), "x"
+    for index in range(4):
+        weights = graph.weight(f"weight{index}", channels, 1, 3, 3)
+        x = graph.op("Conv", [x, weights], f"conv{index}", group=channels, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+        x = graph.op("Relu", [x], f"relu{index}" if index < 3 else "y")
+    shape = ["batch", channels, size, size]
+    return graph.model({"x": (onnx.TensorProto.FLOAT, shape)}, {"y": shape})
+
+
+def test_the_race_takes_fp32_where_int8_is_slower(tmp_path: Path) -> None:
+    """ONNX Runtime's INT8 kernels take two to three times as long for depthwise convolutions."""
+    work = Work(tmp_path, depthwise_net())
+    work.arrays("rows.npz", x=np.random.default_rng(3).normal(0, 1, (16, 8, 16, 16)).astype(np.float32))
+    block = "precision: auto\ncalibration: {data: rows.npz}\nevaluate: {data: rows.npz}"
+    result = work.build(block)
+    assert result.precision == "fp32"
+    assert result.race is not None
+    assert result.race["speedups"]["int8"]["median"] < 0.8
+    assert "slower" in result.race["verdicts"]["int8"]
+    assert "<svg" in (tmp_path / ".trtkit" / "reports" / "m.race.svg").read_text()
+    record = work.record()
+    assert record["artifact"] == record["reference"], "the exported graph itself"
+    assert record["race"]["chosen"] == "fp32"
+    assert work.build(block).up_to_date, "a race is not run again for nothing"
+
+
+def test_without_calibration_the_race_says_what_is_missing(conv: Work) -> None:
+    result = conv.build("evaluate: {data: holdout.npz}", race=True)
+    assert result.race is not None
+    assert "calibration" in result.race["verdicts"]["int8"]
+
+
+def test_the_weights_of_a_transformers_folder_are_part_of_the_key(tmp_path: Path) -> None:
+    """Rust reads them, where no audit hook sees it."""
+    transformers = pytest.importorskip("transformers", reason="the extra huggingface is not installed")
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.BertConfig(vocab_size=30, max_position_embeddings=32, **shape)
+    transformers.BertModel(config).save_pretrained(tmp_path / "bert")
+    (tmp_path / "trtkit.yaml").write_text("models: {m: {source: {huggingface: bert}}}\n")
+
+    def build() -> BuildResult:
+        results, error = build_models(load_project(tmp_path / "trtkit.yaml"))
+        assert error is None, error
+        return results[0]
+
+    assert "export" in ran(build())
+    assert build().up_to_date
+    transformers.BertModel(config).save_pretrained(tmp_path / "bert")
+    again = build()
+    assert again.stages[0].why == "changed: bert/model.safetensors"
+    assert again.version == 2
+
+
 @pytest.mark.triton
 @pytest.mark.parametrize(("precision", "io_types"), [("int8", True), ("fp16", True), ("fp16", False)])
 def test_the_served_model_is_its_reference_within_the_tolerance(conv: Work, precision: str, io_types: bool) -> None:

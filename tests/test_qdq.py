@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-import os
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +83,12 @@ def error_of(model: onnx.ModelProto, result: onnx.ModelProto, *, optimize: bool 
 
 # --- TensorRT-RTX -------------------------------------------------------------------------------------------------
 
-HAS_RTX = importlib.util.find_spec("tensorrt_rtx") is not None
+HAS_RTX = find_spec("tensorrt_rtx") is not None
 
 
 def rtx_refusal(model: onnx.ModelProto) -> str:
     """Build a plan for SM89; "" when it was built, else TensorRT-RTX's words."""
-    trt: Any = importlib.import_module("tensorrt_rtx")
+    trt: Any = import_module("tensorrt_rtx")
     logger = trt.Logger(trt.Logger.INTERNAL_ERROR)
     builder = trt.Builder(logger)
     network = builder.create_network(0)
@@ -576,15 +576,11 @@ def test_fp8_runs_on_a_cpu_only_without_optimizations() -> None:
 
 # --- modelopt -----------------------------------------------------------------------------------------------------
 
-# an interpreter with modelopt, where it is not in this environment
-MODELOPT_PYTHON = os.environ.get("TRTKIT_TEST_MODELOPT_PYTHON", "")
 
-
-def test_without_modelopt(tmp_path: Path) -> None:
-    if importlib.util.find_spec("modelopt") is not None:
-        pytest.skip("modelopt is installed")
+def test_without_modelopt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trtkit.compat.installed", lambda name: None)
     onnx.save(product(), tmp_path / "m.onnx")
-    with pytest.raises(MissingDependencyError, match=f"^{WHERE}: modelopt is not installed; run: pip install nvidia-m"):
+    with pytest.raises(MissingDependencyError, match=rf"^{WHERE}: modelopt is not installed; .*'trtkit\[modelopt\]'"):
         quantize_modelopt(tmp_path / "m.onnx", {"x": normal(8, 8)}, tmp_path, "INT8", "minmax", WHERE)
     with pytest.raises(BuildError, match="modelopt has no method 'percentile'; available: minmax, entropy"):
         quantize_modelopt(tmp_path / "m.onnx", {"x": normal(8, 8)}, tmp_path, "INT8", "percentile", WHERE)
@@ -618,18 +614,14 @@ def test_a_run_of_modelopt_that_goes_wrong(text: str, sentence: str, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not MODELOPT_PYTHON and importlib.util.find_spec("modelopt") is None,
-    reason="modelopt is not installed (TRTKIT_TEST_MODELOPT_PYTHON may name an interpreter that has it)",
-)
+@pytest.mark.skipif(find_spec("modelopt") is None, reason="the extra modelopt is not installed")
 def test_modelopt_itself(tmp_path: Path) -> None:
     """A perceptron with a dynamic batch, of which modelopt quantizes nothing unless it is told the shapes."""
     graph = Graph(seed=9)
     graph.op("MatMul", [graph.op("Relu", [graph.dense("x", "first", 64, 64)], "r"), graph.weight("last", 64, 32)], "y")
     model = graph.model({"x": (TensorProto.FLOAT, ["batch", 64])}, {"y": ["batch", 32]})
     onnx.save(model, tmp_path / "m.onnx")
-    options = {"python": MODELOPT_PYTHON} if MODELOPT_PYTHON else {}
-    file = quantize_modelopt(tmp_path / "m.onnx", {"x": normal(32, 64)}, tmp_path, "INT8", "minmax", WHERE, **options)
+    file = quantize_modelopt(tmp_path / "m.onnx", {"x": normal(32, 64)}, tmp_path, "INT8", "minmax", WHERE)
     result = onnx.load(file)
     assert count_qdq(result) == {"activations": 2, "weights": 2, "integer_operators": 0}
     assert result.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"

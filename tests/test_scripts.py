@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from trtkit.config import read_config
 from trtkit.engine import plan_info
+from trtkit.inspection import inspect_onnx
 
 
 def script(name: str, *arguments: str, cwd: Path) -> str:
@@ -35,6 +37,20 @@ def test_build_engine(sample: Path, tmp_path: Path) -> None:
     arguments = ["--profile", "image=1x1x8x8,8x1x8x8,32x1x8x8", "--module", "tensorrt_rtx"]
     script("build_engine", str(onnx_file), str(plan), *arguments, cwd=sample)
     assert plan_info(plan.read_bytes())["flavour"] == "tensorrt_rtx"
+
+
+@pytest.mark.parametrize("arguments", [["--half"], ["--target", "cpu", "--method", "entropy"]])
+def test_quantize(sample: Path, tmp_path: Path, arguments: list[str]) -> None:
+    onnx_file, result = tmp_path / "out" / "model.onnx", tmp_path / "int8.onnx"
+    script("export_onnx", "digits_cnn", str(onnx_file.parent), cwd=sample)
+    rows = np.random.default_rng(0).uniform(0, 16, (32, 1, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "rows.npz", image=rows)
+    assert "left in floating point" in script(
+        "quantize", str(onnx_file), str(tmp_path / "rows.npz"), str(result), *arguments, cwd=sample
+    )
+    found = inspect_onnx(result)
+    assert found.quantize_linear > 0
+    assert ("FP16" in found.initializers) == ("--half" in arguments)
 
 
 def test_generate_config(sample: Path) -> None:

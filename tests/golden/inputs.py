@@ -154,7 +154,7 @@ def two_images_of_one_size() -> bytes:
     graph = Graph(seed=14)
     graph.op("Add", ["first", "second"], "y")
     shape = [BATCH, 3, "width", "width"]
-    return _bytes(graph.model({n: (TensorProto.FLOAT, shape) for n in ("first", "second")}, {"y": shape}))
+    return _bytes(graph.model(dict.fromkeys(("first", "second"), (TensorProto.FLOAT, shape)), {"y": shape}))
 
 
 # calibration data
@@ -209,6 +209,18 @@ def cut_off_plan() -> bytes:
     return _plan((10, 3, 0, 26))[:20]
 
 
+def plan_of_10_3() -> bytes:
+    return _plan((10, 3, 0, 26))
+
+
+def plan_of_10_14() -> bytes:
+    return _plan((10, 14, 1, 48))
+
+
+def rtx_plan() -> bytes:
+    return _plan((1, 7, 1, 116), b"vtrt")
+
+
 def cut_off_rtx_plan() -> bytes:
     plan = bytearray(_plan((1, 7, 1, 116), b"vtrt"))
     plan[16:24] = (4096).to_bytes(8, "little")
@@ -222,7 +234,7 @@ INPUTS: dict[str, Callable[[], bytes]] = {
             conv_net, encoder, overflows_in_fp16, cut_off_conv_net, empty, text, conv_net_of_opset_18,
             rms_norm_of_opset_23, operator_of_nobody, determinant, only_additions, squares, quantized, in_fp64,
             nan_in_a_weight, weights_elsewhere, two_images_of_one_size, cut_off_archive, one_array_without_a_name,
-            cut_off_plan, cut_off_rtx_plan,
+            cut_off_plan, cut_off_rtx_plan, plan_of_10_3, plan_of_10_14, rtx_plan,
         )
     },
     "images": _archive(image=_images(8)),
@@ -236,11 +248,11 @@ INPUTS: dict[str, Callable[[], bytes]] = {
     "one_image_repeated": _archive(image=np.repeat(_images(1), 8, axis=0)),
     "images_with_nan": _archive(image=_with_nan()),
     "objects": _archive(image=np.array([_images(1), "image"], dtype=object)),
-    "tokens": _archive(input_ids=_tokens(), attention_mask=_MASK),
     "tokens_without_mask": _archive(input_ids=_tokens()),
     "tokens_as_floats": _archive(input_ids=_tokens() / 2, attention_mask=_MASK),
     "tokens_beyond_the_vocabulary": _archive(input_ids=_tokens(words=90), attention_mask=_MASK),
     "more_tokens_than_masks": _archive(input_ids=_tokens(9), attention_mask=_MASK),
     "rows_of_four": _archive(x=_images(8, 4)),
+    "rows_of_sixteen_thousands": _archive(x=1000 * _images(8, 16)),
     "rows_of_thousands": _archive(x=1000 * _images(8, 4)),
 }  # fmt: skip

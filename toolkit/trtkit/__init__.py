@@ -16,12 +16,16 @@ __version__ = "0.1.0.dev0"
 if TYPE_CHECKING:
     from trtkit.build import build_models
     from trtkit.config import ensemble_config, model_config, to_text
-    from trtkit.engine import ShapeRange, build_engine, plan_info
+    from trtkit.engine import EngineOptions, ShapeRange, build_engine, check_engine, plan_info
     from trtkit.errors import TrtkitError
     from trtkit.export.stage import export_model
     from trtkit.inference import infer_rows
-    from trtkit.inspection import inspect_onnx
+    from trtkit.inspection import inspect_onnx, inspect_plan
     from trtkit.perf import measure
+    from trtkit.precision.calibration import calibrate, tensors_to_calibrate
+    from trtkit.precision.cpu_int8 import quantize_cpu
+    from trtkit.precision.half import to_half
+    from trtkit.precision.qdq import quantize_tensorrt
     from trtkit.project import Project, find_project, load_project
     from trtkit.repository import publish
     from trtkit.samples import random_inputs
@@ -29,48 +33,64 @@ if TYPE_CHECKING:
     from trtkit.validate import validate_model
 
 _HOMES = {
+    "EngineOptions": "trtkit.engine",
     "Project": "trtkit.project",
     "ShapeRange": "trtkit.engine",
     "TrtkitError": "trtkit.errors",
     "build_engine": "trtkit.engine",
     "build_models": "trtkit.build",
+    "calibrate": "trtkit.precision.calibration",
+    "check_engine": "trtkit.engine",
     "connect": "trtkit.server",
     "ensemble_config": "trtkit.config",
     "export_model": "trtkit.export.stage",
     "find_project": "trtkit.project",
     "infer_rows": "trtkit.inference",
     "inspect_onnx": "trtkit.inspection",
+    "inspect_plan": "trtkit.inspection",
     "load_project": "trtkit.project",
     "measure": "trtkit.perf",
     "model_config": "trtkit.config",
     "plan_info": "trtkit.engine",
     "publish": "trtkit.repository",
+    "quantize_cpu": "trtkit.precision.cpu_int8",
+    "quantize_tensorrt": "trtkit.precision.qdq",
     "random_inputs": "trtkit.samples",
     "serve": "trtkit.server",
+    "tensors_to_calibrate": "trtkit.precision.calibration",
+    "to_half": "trtkit.precision.half",
     "to_text": "trtkit.config",
     "validate_model": "trtkit.validate",
 }
 
 __all__ = [
+    "EngineOptions",
     "Project",
     "ShapeRange",
     "TrtkitError",
     "__version__",
     "build_engine",
     "build_models",
+    "calibrate",
+    "check_engine",
     "connect",
     "ensemble_config",
     "export_model",
     "find_project",
     "infer_rows",
     "inspect_onnx",
+    "inspect_plan",
     "load_project",
     "measure",
     "model_config",
     "plan_info",
     "publish",
+    "quantize_cpu",
+    "quantize_tensorrt",
     "random_inputs",
     "serve",
+    "tensors_to_calibrate",
+    "to_half",
     "to_text",
     "validate_model",
 ]

@@ -149,7 +149,9 @@ def _the_one(project: Project, names: Sequence[str], profiles_from: Path | None)
         return ""
     if len(names) != 1 or project.models[names[0]].source is None:
         given = ", ".join(names) or "none"
-        raise ProjectError(f"--profiles-from holds the shapes of one model with a source; models named: {given}")
+        raise ProjectError(
+            f"--profiles-from holds the shapes of one model with a source; models named: {given}; name that model"
+        )
     return names[0]
 
 

@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtkit.accelerator import optimization_block
-from trtkit.artifacts import file_errors, fingerprint
+from trtkit.artifacts import StageRun, file_errors, fingerprint
 from trtkit.build_plan import WARMUP, Served
 from trtkit.compat import installed
 from trtkit.container_build import in_container_files
@@ -44,18 +44,23 @@ PLAN_FILE, MANIFEST_FILE = "model.plan", "engine.json"
 
 
 class EngineStages:
-    """What a build does with a graph once it has its precision, for targets with TensorRT."""
+    """What a build does with one graph once it has its precision, for targets with TensorRT.
 
-    def __init__(self, stages: Stages) -> None:
+    Its profiles are found at once, because wrong ones have to be told before the calibration, which may take long.
+    """
+
+    def __init__(self, stages: Stages, name: str, exported: StageRun) -> None:
         self.stages, self.project, self.options = stages, stages.project, stages.options
         self.cache, self.target = stages.cache, stages.options.target
-
-    def run(self, name: str, served: Served, reports: list[StageReport]) -> Served:
-        """Check the profiles, prove the graph if asked to, and build the plan or say why there is none."""
+        self.found: dict[str, Any] = {}
         on_tensorrt = "tensorrt" in (self.target.backend, self.target.execution_provider)
         needed = on_tensorrt or self.options.check_engine or self.options.named == name
-        profiles = self.profiles(name, served) if needed else []
-        served.facts["profiles"] = to_json(profiles)
+        self.profiles = self._profiles(name, exported.facts) if needed else []
+
+    def run(self, name: str, served: Served, reports: list[StageReport]) -> Served:
+        """Prove the graph if asked to, and build the plan or say why there is none."""
+        profiles = self.profiles
+        served.facts.update(self.found, profiles=to_json(profiles))
         if self.options.check_engine:
             self._check(name, served, profiles, reports)
         if self.target.backend != "tensorrt":
@@ -75,9 +80,9 @@ class EngineStages:
         serving = {"backend": "onnxruntime", "kind": "KIND_GPU", "optimization": block}
         return replace(served, facts={**served.facts, "serving": serving})
 
-    def profiles(self, name: str, served: Served) -> list[Profile]:
+    def _profiles(self, name: str, facts: Mapping[str, Any]) -> list[Profile]:
         """Those that recorded shapes give, else the project file's, else the one that follows from the batch."""
-        spec, facts = self.project.models[name], served.facts
+        spec = self.project.models[name]
         signature, largest = Signature.from_json(facts["signature"]), int(facts["max_batch_size"])
         where = self.project.where("models", name, "profiles")
         if self.options.named == name and self.options.profiles_from:
@@ -86,7 +91,7 @@ class EngineStages:
                 self.options.profile_count, largest,
             )  # fmt: skip
             profiles = [one.profile for one in derived.profiles]
-            served.facts["derived"] = {
+            self.found["derived"] = {
                 "yaml": as_yaml(profiles), "rows": profile_rows(derived), "counts": count_rows(derived),
                 **derived.to_json(),
             }  # fmt: skip
@@ -168,18 +173,18 @@ class EngineStages:
 
     def _without_plan(self, name: str, served: Served, why: str) -> Served:
         """The graph itself for the target's fallback; an error where there is none, unless a container builds it."""
-        how = f"trtkit build {name} --target {self.options.target_name} --in-container"
+        command = f"trtkit build {name} --target {self.options.target_name} --in-container"
+        how = f"`{command}` writes what builds it there"
         if self.options.in_container:
             files = in_container_files(self.project, [name], self.options.target_name, self.target)
             how = f"run {' or '.join(str(file.relative_to(self.project.root)) for file in files)} where the GPU is"
         if self.target.fallback is None:
             where = self.project.where("targets", self.options.target_name)
             raise BuildError(
-                f"{where}: no plan was built for model '{name}': {why}; {how}"
-                + ("" if self.options.in_container else " writes what builds it there")
-                + ", or give the target `fallback: onnxruntime` to serve the graph meanwhile"
+                f"{where}: no plan was built for model '{name}': {why}; {how}, or give the target "
+                "`fallback: onnxruntime` to serve the graph meanwhile"
             )
-        note = f"no plan was built ({why}); the ONNX graph is published for the fallback, onnxruntime. {how}"
+        note = f"no plan was built ({why}); the ONNX graph is published for the fallback, onnxruntime; {how}"
         return replace(served, facts={**served.facts, "no_plan": note, "serving": {"backend": "onnxruntime"}})
 
     def _plan(self, name: str, served: Served, profiles: Sequence[Profile], reports: list[StageReport]) -> Served:

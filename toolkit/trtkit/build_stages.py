@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trtkit.artifacts import Cache, StageRun
 from trtkit.build_plan import Served
@@ -27,6 +27,9 @@ from trtkit.precision.key import (
 )
 from trtkit.preflight import graph_problem
 from trtkit.project import Project, Target
+
+if TYPE_CHECKING:
+    from trtkit.build_engine import EngineStages
 
 ENGINE, CHECK_ENGINE = "engine", "check-engine"
 OnEvent = Callable[[str, str, str], None]
@@ -90,16 +93,39 @@ class Stages:
         Raises:
             TrtkitError: the first stage that failed.
         """
-        self._refuse(name, 0, self._precision_of(name))  # before the export, which may take long
+        precision = self._precision_of(name)
+        self._refuse(name, 0, precision)  # before the export, which may take long
+        self._refuse_calibration(name, precision)
         exported = self._export(name, reports)
+        self._refuse(name, exported.facts["opset"], precision)
+        engine = self._engine_stages(name, exported)
         served = self._graph(name, exported, reports)
         self._refuse(name, served.facts["opset"], served.precision)
-        wanted = self.options.check_engine or self.options.named == name
-        if wanted or self.options.target.on_gpu:
-            from trtkit.build_engine import EngineStages
+        return engine.run(name, served, reports) if engine else served
 
-            return EngineStages(self).run(name, served, reports)
-        return served
+    def _engine_stages(self, name: str, exported: StageRun) -> EngineStages | None:
+        """The stages after the graph's, with its profiles; None where there are none."""
+        wanted = self.options.check_engine or self.options.named == name
+        if not wanted and not self.options.target.on_gpu:
+            return None
+        from trtkit.build_engine import EngineStages
+
+        return EngineStages(self, name, exported)
+
+    def _refuse_calibration(self, name: str, precision: str) -> None:
+        """Raise when the project file has not what the precision is calibrated with."""
+        calibration = self.project.models[name].calibration
+        if is_quantized(precision) and calibration is None:
+            from trtkit.samples import no_calibration
+
+            raise no_calibration(self.project, name)
+        modelopt = calibration is not None and calibration.quantizer == "modelopt"
+        if modelopt and (is_quantized(precision) or precision == "auto") and not self.options.target.on_gpu:
+            where = self.project.where("models", name, "calibration", "quantizer")
+            raise BuildError(
+                f"{where}: modelopt quantizes for TensorRT, and target '{self.options.target_name}' runs ONNX Runtime "
+                "on the CPU; leave `quantizer` out, or choose a target on a GPU"
+            )
 
     def _refuse(self, name: str, opset: int, precision: str) -> None:
         """Raise when the target cannot take a graph of this opset and precision."""

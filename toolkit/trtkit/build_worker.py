@@ -22,6 +22,7 @@ from typing import Any
 
 from trtkit.artifacts import Cache, StageRun, file_errors, hash_file
 from trtkit.errors import BuildError, TrtkitError
+from trtkit.export.huggingface_folder import files_of
 from trtkit.project import Project, load_project
 from trtkit.project.callables import split_reference
 
@@ -40,7 +41,10 @@ class FileWatch:
         named = [spec.source.reference if spec.source else "", spec.evaluate.data if spec.evaluate else ""]
         named.append(spec.calibration.data if spec.calibration else "")
         files = [split_reference(reference, project.root)[0] for reference in named if reference]
-        self.roots = [project.root, *(file.parent for file in files)]  # a source may be elsewhere, or a link to there
+        # a source may be elsewhere, or a link to there
+        self.roots = [project.root, *(file if file.is_dir() else file.parent for file in files)]
+        folder = spec.source.huggingface if spec.source else None
+        self.listed = files_of(project.root / folder) if folder else []  # Rust reads its weights, which no hook sees
         self.opened: set[Path] = set()
 
     def start(self) -> None:
@@ -61,6 +65,7 @@ class FileWatch:
         files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
         modules = {Path(file) for file in files if isinstance(file, str)}
         seen = {path for path in self.opened | modules if self._counts(path)}
+        seen |= set(self.listed)
         seen |= {data for path in seen if path.suffix == ".onnx" for data in _external_data(path) if self._counts(data)}
         root = self.project.root
         names = {path: path.relative_to(root) if path.is_relative_to(root) else path for path in sorted(seen)}

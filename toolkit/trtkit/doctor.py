@@ -28,6 +28,8 @@ _SHM_NEEDED_BYTES = 64 << 20  # one Python-backend instance maps 1 MB at first a
 _EXTRAS = {
     "sklearn": ("scikit-learn", "skl2onnx"),
     "torch": ("torch", "onnxscript"),
+    "huggingface": ("transformers", "torch"),
+    "modelopt": ("nvidia-modelopt", "onnx-graphsurgeon", "polygraphy"),
     "rtx": ("tensorrt-rtx",),
     "gpu": ("tensorrt",),
 }
@@ -35,6 +37,8 @@ _EXTRAS = {
 _COST = {
     "sklearn": "models from scikit-learn; about 200 MB on disk",
     "torch": "models from PyTorch; about 720 MB on disk for CPUs, several GB with CUDA",
+    "huggingface": "models from transformers directories; about 60 MB on disk beside torch",
+    "modelopt": "NVIDIA's own quantizer; about 180 MB on disk beside torch",
     "rtx": "proof on a CPU that TensorRT takes a graph; 96 MB to download, 233 MB on disk",
     "gpu": "plans built here, with an NVIDIA GPU; 256 MB to download for onnxruntime-gpu, more for TensorRT",
 }

@@ -22,8 +22,10 @@ VERSION_COMPATIBLE_OPTION = "--backend-config=tensorrt,version-compatible=true"
 # the newest opset by version. TensorRT: onnx-tensorrt's docs/operators.md of 8.5, 9.2, 10.15; 8.6 and 10.0 from its
 # release notes; 11 from NVIDIA's ONNX Opset Guide. Between two of them the true limit lies between theirs.
 _TENSORRT_OPSETS: dict[Version, int] = {(8, 5): 17, (8, 6): 17, (9, 2): 19, (10, 0): 20, (10, 15): 24, (11, 0): 25}
-# ONNX Runtime: measured with its CPU wheels 1.17.3, 1.18.1, 1.19.2, 1.20.1, 1.21.0, 1.22.0, 1.23.2, 1.24.4, 1.27.0
+# ONNX Runtime: measured with its CPU wheels 1.17.3, 1.18.1, 1.19.2, 1.20.1, 1.21.0, 1.22.0, 1.23.2, 1.24.4, 1.27.0;
+# older ones from onnxruntime.ai/docs/reference/compatibility.html
 _ONNXRUNTIME_OPSETS: dict[Version, int] = {
+    (1, 13): 17, (1, 14): 18, (1, 16): 19,
     (1, 17): 20, (1, 18): 21, (1, 19): 21, (1, 20): 21, (1, 21): 22, (1, 22): 22, (1, 23): 23, (1, 24): 25, (1, 27): 26,
 }  # fmt: skip
 # what the hardware computes in: NVIDIA's support matrix, "Hardware and Precision"
@@ -215,7 +217,7 @@ def _at_most(version: Version, limits: Mapping[Version, int]) -> int | None:
 def _precision_problem(kinds: set[str], facts: ImageFacts | None, target: Target) -> str | None:
     kind = next((kind for kind in ("fp8", "bf16") if kind in kinds), None)
     if kind is None:
-        return None
+        return _mixed_problem(kinds, target)
     if not target.on_gpu:
         return f"ONNX Runtime has no CPU kernels for {kind}; choose fp32 or int8, or a target on a GPU"
     runs_tensorrt = target.backend == "tensorrt" or target.execution_provider == "tensorrt"
@@ -229,6 +231,15 @@ def _precision_problem(kinds: set[str], facts: ImageFacts | None, target: Target
         needs = f"{kind} needs compute capability {_dotted(floor)}"
         return f"{needs}, and the target has {', '.join(old)}; choose fp16 or int8"
     return None
+
+
+def _mixed_problem(kinds: set[str], target: Target) -> str | None:
+    if target.on_gpu or kinds != {"int8", "fp16"}:
+        return None
+    return (
+        "int8+fp16 is for GPUs: ONNX Runtime's CPU kernels compute in FP32 what is not INT8; choose int8, or a target "
+        "on a GPU"
+    )
 
 
 def _facts(target: Target) -> ImageFacts | None:

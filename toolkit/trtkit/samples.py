@@ -82,20 +82,25 @@ def calibration_samples(project: Project, model: str, inputs: Sequence[TensorSpe
     """
     calibration = project.models[model].calibration
     if calibration is None:
-        where = project.where("models", model, "precision")
-        precision = project.models[model].precision
-        raise DataError(
-            f"{where}: {precision} needs real rows to find the range of each tensor; give the model "
-            "`calibration: {data: FILE.py:NAME}` or an .npz file"
-        )
+        raise no_calibration(project, model)
     where = project.where("models", model, "calibration", "data")
     samples = _samples(calibration.data, project, where, inputs)
     if calibration.samples is not None and calibration.samples > len(samples):
         place = project.where("models", model, "calibration", "samples")
         raise DataError(
-            f"{place}: {calibration.samples} samples are asked for, '{calibration.data}' has {len(samples)}"
+            f"{place}: {calibration.samples} samples are asked for, '{calibration.data}' has {len(samples)}; "
+            "lower the number, or leave it out to use all"
         )
     return samples.first(calibration.samples)
+
+
+def no_calibration(project: Project, model: str) -> DataError:
+    """The error for a precision that needs a ``calibration:`` block where the model has none."""
+    where, precision = project.where("models", model, "precision"), project.models[model].precision
+    return DataError(
+        f"{where}: {precision} needs real rows to find the range of each tensor; give the model "
+        "`calibration: {data: FILE.py:NAME}` or an .npz file"
+    )
 
 
 def _samples(data: str, project: Project, where: str, inputs: Sequence[TensorSpec]) -> Samples:
@@ -199,7 +204,7 @@ def convert(array: Array, dtype: DType, what: str) -> Array:
     if array.dtype == target:
         return array
     if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and target.kind in "biu" and not dtype.is_float):
-        raise DataError(f"{what} are {array.dtype}; {dtype.name} is needed")
+        raise DataError(f"{what} are {'text' if array.dtype.kind in 'SU' else array.dtype}; {dtype.name} is needed")
     if dtype.name == "BF16":
         return _bfloat16(array)
     with np.errstate(over="ignore"):

@@ -113,6 +113,8 @@ def _print_results(out: Console, results: list[BuildResult], explain: bool, seco
     if results and all(result.up_to_date or result.skipped for result in results) and not explain:
         out.print(f"Everything is up to date ({len(results)} models, nothing to do).", markup=False)
         _print_skipped(out, results)
+        for result in results:
+            _print_findings(out, result)
         return
     from rich.table import Table
 

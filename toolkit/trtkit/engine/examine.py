@@ -12,7 +12,7 @@ from typing import Any
 from trtkit.dtypes import by_onnx
 from trtkit.engine.builder import build_parsed
 from trtkit.engine.gpu import find_gpu
-from trtkit.engine.graph import ParsedGraph, parse_graph, parser_errors, start
+from trtkit.engine.graph import ParsedGraph, parse_graph, parser_errors, sentence, start
 from trtkit.engine.layers import network_layers
 from trtkit.engine.library import Library, compute_capabilities
 from trtkit.engine.manifest import save_engine
@@ -51,7 +51,8 @@ def examine(
     try:
         graph = parse_graph(trt, onnx_file, chosen)
     except BuildError as exc:
-        return {**found, "problems": [str(exc)], "unsupported": unsupported_nodes(trt, onnx_file)}
+        refused = unsupported_nodes(trt, onnx_file)
+        return {**found, "problems": [_unsupported(library, onnx_file, refused) or str(exc)], "unsupported": refused}
     try:
         found |= {"layers": network_layers(graph.network), "precision_source": "network", **_io(graph)}
         problems = list(graph.profile_problems(profiles, chosen))
@@ -105,6 +106,13 @@ def unsupported_nodes(trt: Any, onnx_file: Path) -> list[dict[str, str]]:
         if refusal["operator"] and not parser.supports_operator(refusal["operator"]):
             refusal["why"] = f"TensorRT has no operator {refusal['operator']}"
     return refused
+
+
+def _unsupported(library: Library, onnx_file: Path, refused: Sequence[dict[str, str]]) -> str:
+    """The nodes that are refused, in one sentence; "" where there are none."""
+    named = "; ".join(map(sentence, refused))
+    remedy = "replace what is refused, or serve the graph with backend onnxruntime"
+    return f"{library.name} cannot parse {onnx_file.name}: {named}; {remedy}" if named else ""
 
 
 def _io(graph: ParsedGraph) -> dict[str, Any]:

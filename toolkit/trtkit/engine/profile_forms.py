@@ -59,7 +59,7 @@ def default_profiles(
         One profile; none when nothing is dynamic.
 
     Raises:
-        BuildError: other axes are dynamic; the message names them and holds a `profiles:` block to paste.
+        BuildError: other axes are dynamic; the message names them and holds `profiles:` to paste.
     """
     named = {spec.name: spec.shape for spec in inputs}
     axes = find_axes({spec.name: spec.dims for spec in inputs}, names=named, batched=max_batch_size > 0)
@@ -85,7 +85,7 @@ def default_profiles(
         )
         raise BuildError(
             f"which sizes will be served cannot be guessed for {listed}; give the model `profiles:` with yours, "
-            f"or derive them from recorded shapes with --profiles-from:\n{as_yaml([profile])}"
+            f"or derive them from recorded shapes with --profiles-from, for example {_one_line([profile])}"
         )
     return [profile] if profile else []
 
@@ -129,6 +129,13 @@ def as_yaml(profiles: Sequence[Profile]) -> str:
         inputs = [f"{_scalar(name)}: {_flow(one)}" for name, one in profile.items()]
         lines += [mark + line for mark, line in zip(marks, inputs, strict=True)] if inputs else ["  - {}"]
     return "\n".join(lines) + "\n"
+
+
+def _one_line(profiles: Sequence[Profile]) -> str:
+    """The same block in one line, for a sentence."""
+    shown = ({_scalar(name): _flow(one) for name, one in profile.items()} for profile in profiles)
+    listed = ("{" + ", ".join(f"{name}: {one}" for name, one in inputs.items()) + "}" for inputs in shown)
+    return f"profiles: [{', '.join(listed)}]"
 
 
 def _flow(one: ShapeRange) -> str:

@@ -90,10 +90,9 @@ def _no_config(folder: Path) -> str:
     if (folder / _ADAPTER).is_file():
         return _adapter(folder)
     held = sorted(path.name for path in folder.iterdir())
-    shown = ", ".join(held[:10]) + (", …" if len(held) > 10 else "") if held else "nothing"
-    return (
-        f"{folder.name} is no transformers directory: it has no {CONFIG}, only {shown}; save one with save_pretrained"
-    )
+    shown = ", ".join(held[:10]) + (", …" if len(held) > 10 else "")
+    found = f"it has no {CONFIG}, only {shown}" if held else "it is empty"
+    return f"{folder.name} is no transformers directory: {found}; save one with save_pretrained"
 
 
 def _adapter(folder: Path) -> str:

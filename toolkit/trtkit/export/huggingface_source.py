@@ -141,7 +141,7 @@ def _loaded(transformers: Any, torch: Any, found: Any, folder: Path, where: str)
     options: dict[str, Any] = {dtype: torch.float32}
     try:
         with quiet():
-            # eager: masks are added as finite numbers, so that a row that is all padding gives no NaN
+            # eager: masks are added as finite numbers; sdpa's graph has an IsNaN and a Where behind each Softmax
             model, report = found.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False, output_loading_info=True,
                 ignore_mismatched_sizes=True, attn_implementation="eager", **options,

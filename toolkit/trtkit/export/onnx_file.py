@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import external_data_helper, numpy_helper
 
 from trtkit.artifacts import file_errors
@@ -47,8 +48,9 @@ def read_graph(file: Path, where: str) -> onnx.ModelProto:
     try:
         model = onnx.load(str(file), load_external_data=False)
     except Exception as exc:  # the file's suffix picks one of four parsers, and each has its own errors
-        raise ExportError(f"{where}: {file} cannot be read as an ONNX model: {one_line(exc)}") from exc
-    check_content(model, str(file), where)
+        why = "it is cut off or no ONNX file; export it again" if isinstance(exc, DecodeError) else one_line(exc)
+        raise ExportError(f"{where}: {file.name} cannot be read as an ONNX model: {why}") from exc
+    check_content(model, file.name, where)
     return model
 
 

@@ -91,7 +91,8 @@ def requests_of(
 
 def _enough(count: int, requests: list[Request], where: str) -> list[Request]:
     if count < _FEWEST:
-        raise DataError(f"{where}: {count} calibration samples; at least {_FEWEST} are needed, a few hundred are usual")
+        given = f"{count} calibration sample{'' if count == 1 else 's'}"
+        raise DataError(f"{where}: {given}; at least {_FEWEST} are needed, a few hundred are usual")
     return requests
 
 
@@ -125,6 +126,6 @@ def _refuse_nonfinite(array: Array, spec: TensorSpec, where: str) -> None:
     bad = ~np.isfinite(array)
     first = tuple(int(i) for i in np.argwhere(bad)[0])
     raise DataError(
-        f"{where}: the calibration data for input {spec} hold {int(bad.sum())} values that are NaN or infinite, "
+        f"{where}: the calibration data for input {spec} hold NaN or infinite values, {int(bad.sum())} of {bad.size}, "
         f"the first at {list(first)}; leave such samples out"
     )

@@ -13,6 +13,7 @@ import numpy as np
 from trtkit.artifacts import file_errors
 from trtkit.export.onnx_file import MODEL_FILE, read_onnx
 from trtkit.precision.calibration import Ranges, calibrate, tensors_to_calibrate
+from trtkit.precision.qdq import refuse_quantized
 from trtkit.project import Project
 from trtkit.samples import calibration_samples
 from trtkit.signature import Signature
@@ -37,13 +38,15 @@ def calibrate_model(project: Project, name: str, exported: Path, facts: dict[str
 
     Raises:
         DataError: the data do not fit the model, or say nothing about a tensor.
+        BuildError: the graph is quantized already.
     """
     signature = Signature.from_json(facts["signature"])
+    model = read_onnx(exported / MODEL_FILE, project.where("models", name, "source"))
+    refuse_quantized(model, project.where("models", name, "precision"))  # before the rows are run
     samples = calibration_samples(project, name, signature.inputs)
     calibration = project.models[name].calibration
     assert calibration is not None, "calibration_samples refuses that"
     where = project.where("models", name, "calibration", "data")
-    model = read_onnx(exported / MODEL_FILE, where)
     ranges = calibrate(
         exported / MODEL_FILE, samples.inputs, tensors_to_calibrate(model), method=calibration.method,
         percentile=calibration.percentile, where=where,

@@ -4,21 +4,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtkit.errors import BuildError
-from trtkit.export.onnx_file import MODEL_FILE, read_onnx
+from trtkit.errors import BuildError, ConfigError
+from trtkit.export.onnx_file import MODEL_FILE, read_graph, read_onnx
 from trtkit.export.runtime import Session
 from trtkit.numerics import Array
 from trtkit.precision.calibration import Ranges
 from trtkit.precision.cpu_int8 import quantize_cpu
-from trtkit.precision.culprits import find_culprits
+from trtkit.precision.culprits import find_culprits, overflowing_nodes
 from trtkit.precision.emulate import cpu_runnable
 from trtkit.precision.evidence import Evidence
-from trtkit.precision.half import HalfResult, to_half
+from trtkit.precision.graph_edit import name_nodes
+from trtkit.precision.half import HalfResult, nodes_asked, to_half
 from trtkit.precision.key import CPU, TENSORRT
 from trtkit.precision.qdq import quantize_tensorrt
 from trtkit.precision.qdq_rules import count_qdq, qdq_problems
@@ -87,9 +88,11 @@ def convert(precision: str, given: Inputs) -> Converted:
     """Make the graph of a precision such as ``int8+fp16``.
 
     Raises:
+        ConfigError: a name or an operator to keep is not in the graph.
         BuildError: no node could be quantized, the target cannot run the precision, or half precision misses
             its tolerance whatever is kept.
     """
+    _refuse_unknown_names(given)
     first, _, second = precision.partition("+")
     if first in _HALF:
         done = Converted(read_onnx(given.exported / MODEL_FILE, given.where))
@@ -103,6 +106,16 @@ def convert(precision: str, given: Inputs) -> Converted:
             f"use precision: {first}"
         )
     return _with_half(done, second, given)
+
+
+def _refuse_unknown_names(given: Inputs) -> None:
+    """Quantizers would take no notice of a name to keep that matches nothing."""
+    graph = read_graph(given.exported / MODEL_FILE, given.where)
+    name_nodes(graph)
+    try:
+        nodes_asked(graph, given.keep.nodes, given.keep.operators)
+    except ConfigError as exc:
+        raise ConfigError(f"{given.evidence.project.where('models', given.evidence.name, 'keep')}: {exc}") from exc
 
 
 def _quantized(dtype: str, given: Inputs) -> Converted:
@@ -140,7 +153,10 @@ def _with_half(done: Converted, precision: str, given: Inputs) -> Converted:
     base, dtype, keep, evidence = done.model, _HALF[precision], given.keep, given.evidence
     options: dict[str, Any] = {"keep_operators": keep.operators, "keep_io_types": keep.io_types}
     reference = evidence.outputs(_session(base))
-    result = to_half(base, dtype, keep_nodes=keep.nodes, **options)
+    try:
+        result = to_half(base, dtype, keep_nodes=keep.nodes, **options)
+    except BuildError as exc:
+        raise BuildError(f"{given.where}: {exc}") from exc
     if not evidence.within(precision, reference, evidence.outputs(_session(result.model))):
         result = _without_culprits(done, result, precision, reference, given)
     done.model, done.converted = result.model, result.converted
@@ -161,12 +177,7 @@ def _without_culprits(
     )  # fmt: skip
     outputs = evidence.outputs(_session(found.result.model))
     if not evidence.within(precision, reference, outputs):
-        worst = max(evidence.differences(precision, reference, outputs).values(), key=lambda row: row["outside"])
-        raise BuildError(
-            f"{given.where}: {precision} misses the tolerance (rtol {worst['rtol']:g}, atol {worst['atol']:g}; worst "
-            f"error {worst['max_abs']:.3g}) even with {len(found.nodes)} nodes kept in FP32; give the model a wider "
-            "`tolerance:`, or precision: fp32"
-        )
+        raise _missed(done.model, precision, given, evidence.differences(precision, reference, outputs), found.nodes)
     done.culprits = dict(found.nodes)
     larger = found.result.model.ByteSize() - whole.model.ByteSize()
     casts = _casts(found.result.model) - _casts(whole.model)
@@ -175,6 +186,23 @@ def _without_culprits(
         f"without them ({found.trials} trials); their price: {larger:+d} bytes and {casts:+d} Cast nodes"
     )
     return found.result
+
+
+def _missed(
+    model: onnx.ModelProto, precision: str, given: Inputs, differences: dict[str, dict[str, Any]], kept: Sized
+) -> BuildError:
+    """The error for a tolerance that cannot be met, naming up to three nodes around values beyond the type's range."""
+    name, worst = max(differences.items(), key=lambda item: item[1]["outside"])
+    found = overflowing_nodes(model, _HALF[precision], given.evidence.samples.inputs).reasons
+    named = "".join(f"; '{node}': {why}" for node, why in list(found.items())[:3])
+    more = f" ({len(found)} such nodes)" if len(found) > 3 else ""
+    remedy = "" if given.keep.io_types else "leave `io_types: false` out, "
+    tried = f"even with {len(kept)} nodes kept in FP32" if kept else "and keeping nodes in FP32 does not help"
+    return BuildError(
+        f"{given.where}: {precision} misses the tolerance (rtol {worst['rtol']:g}, atol {worst['atol']:g}) in "
+        f"{worst['outside']} of {worst['elements']} values of '{name}', {tried}{named}{more}; {remedy}give the model "
+        "a wider `tolerance:`, or precision: fp32"
+    )
 
 
 def _casts(model: onnx.ModelProto) -> int:

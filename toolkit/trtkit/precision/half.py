@@ -86,7 +86,7 @@ def to_half(
     if half is None:
         raise ConfigError(f"'{dtype}' is no half-precision type; {nearest(dtype, HALF_TYPES)}")
     graph = _prepared(model)
-    asked = _asked(graph, keep_nodes, keep_operators)
+    asked = nodes_asked(graph, keep_nodes, keep_operators)
     graph, notes = _raised(graph, half, asked)
     types = element_types(graph)
     if TensorProto.FLOAT not in types.values():
@@ -132,8 +132,12 @@ def _plain_constant(node: onnx.NodeProto) -> None:
     set_attribute(node, "value", tensor)
 
 
-def _asked(model: onnx.ModelProto, names: Collection[str], operators: Collection[str]) -> dict[str, str]:
-    """The nodes that the caller keeps, with the pattern or operator that says so."""
+def nodes_asked(model: onnx.ModelProto, names: Collection[str], operators: Collection[str]) -> dict[str, str]:
+    """The nodes that the caller keeps, with the pattern or operator that says so.
+
+    Raises:
+        ConfigError: a name or an operator matches nothing.
+    """
     nodes = list(all_nodes(model))
     known, types = {node.name for node in nodes}, {node.op_type for node in nodes}
     found: dict[str, str] = {}

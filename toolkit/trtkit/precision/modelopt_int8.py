@@ -26,11 +26,6 @@ from trtkit.numerics import Array
 from trtkit.precision.qdq import refuse_quantized
 from trtkit.precision.qdq_rules import count_qdq, qdq_problems
 
-# its extra "onnx" would bring onnxruntime-gpu beside onnxruntime, and an older onnx
-PACKAGES = (
-    "nvidia-modelopt", "onnx-graphsurgeon", "onnxconverter-common", "onnxslim", "polygraphy", "lief", "cppimport",
-    "torch",
-)  # fmt: skip
 QUANTIZED_FILE = "modelopt.onnx"
 # trtkit's methods in modelopt's words; it has no percentile
 _METHODS = {"minmax": "max", "entropy": "entropy"}
@@ -82,8 +77,7 @@ def quantize_modelopt(
         raise BuildError(f"{where}: modelopt has no method '{method}'; available: {', '.join(_METHODS)}")
     if python == sys.executable and compat.installed("nvidia-modelopt") is None:
         raise MissingDependencyError(
-            f"{where}: modelopt is not installed; run: pip install {' '.join(PACKAGES)} (by hand and not as "
-            "nvidia-modelopt[onnx], which replaces onnxruntime), or leave `quantizer:` out"
+            f"{where}: modelopt is not installed; run: pip install 'trtkit[modelopt]', or leave `quantizer:` out"
         )
     refuse_quantized(read_graph(model_file, where), where)
     result = folder / QUANTIZED_FILE

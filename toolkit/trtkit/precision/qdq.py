@@ -129,7 +129,7 @@ def nothing_quantized(model: onnx.ModelProto, dtype: str, skipped: dict[str, str
     reasons = Counter((operators.get(name, "node"), why) for name, why in skipped.items())
     listed = "; ".join(f"{count} {name}: {why}" for (name, why), count in sorted(reasons.items()))
     why = f"skipped: {listed}" if listed else f"the graph has no {', no '.join(WEIGHTED)}"
-    return BuildError(f"{where}: {dtype} was asked for and nothing could be quantized; {why}")
+    return BuildError(f"{where}: {dtype} was asked for and nothing could be quantized; {why}; choose another precision")
 
 
 def at_opset(model: onnx.ModelProto, dtype: str, where: str) -> onnx.ModelProto:
