@@ -216,6 +216,15 @@ def test_the_fallback_serves_the_graph_and_says_so(conv: Work) -> None:
     assert "no plan was built" in conv.record()["no_plan"]
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp8+fp16"])
+def test_the_fallback_is_a_graph_that_onnxruntime_runs(conv: Work, precision: str) -> None:
+    block = f"precision: {precision}\n{CALIBRATED}{PROFILES}"
+    result = conv.build(block, FALLBACK)
+    assert result.precision == "fp32"
+    assert f"onnxruntime does not run {precision}" in result.notes[0]
+    assert conv.record()["artifact"] == conv.record()["reference"]
+
+
 def test_in_container_writes_what_builds_it(conv: Work) -> None:
     result = conv.build(f"precision: fp16\nevaluate: {{data: holdout.npz}}\n{PROFILES}", FALLBACK, in_container=True)
     files = sorted((conv.root / ".trtkit").rglob("*l40s*"))

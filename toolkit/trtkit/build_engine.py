@@ -184,7 +184,13 @@ class EngineStages:
                 f"{where}: no plan was built for model '{name}': {why}; {how}, or give the target "
                 "`fallback: onnxruntime` to serve the graph meanwhile"
             )
-        note = f"no plan was built ({why}); the ONNX graph is published for the fallback, onnxruntime; {how}"
+        what = f"the {served.precision} graph"
+        if {"bf16", "fp8"} & set(served.precision.split("+")):  # ONNX Runtime has no CPU kernels for them
+            what = f"the fp32 graph (onnxruntime does not run {served.precision} on every machine)"
+            findings = ("profiles", "derived", "check_engine")
+            facts = {**served.export.facts, **{key: served.facts[key] for key in findings if key in served.facts}}
+            served = replace(served, run=served.export, precision="fp32", facts=facts)
+        note = f"no plan was built ({why}); {what} is published for the fallback, onnxruntime; {how}"
         return replace(served, facts={**served.facts, "no_plan": note, "serving": {"backend": "onnxruntime"}})
 
     def _plan(self, name: str, served: Served, profiles: Sequence[Profile], reports: list[StageReport]) -> Served:

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from trtkit.errors import BuildError, ConfigError
 from trtkit.export.onnx_file import MODEL_FILE, read_graph, read_onnx
-from trtkit.export.runtime import Session
 from trtkit.numerics import Array
 from trtkit.precision.calibration import Ranges
 from trtkit.precision.cpu_int8 import quantize_cpu
 from trtkit.precision.culprits import find_culprits, overflowing_nodes
-from trtkit.precision.emulate import cpu_runnable
+from trtkit.precision.emulate import cpu_session
 from trtkit.precision.evidence import Evidence
 from trtkit.precision.graph_edit import name_nodes
 from trtkit.precision.half import HalfResult, nodes_asked, to_half
@@ -148,17 +147,25 @@ def _quantize(dtype: str, given: Inputs) -> Converted:
 def _with_half(done: Converted, precision: str, given: Inputs) -> Converted:
     """Convert what is FP32 to half precision; nodes that the tolerance does not survive stay.
 
-    The graph before this step is the reference, so that the quantizer's error does not count here.
+    The graph before this step is the reference, so that the quantizer's error does not count here. It is held to the
+    quantizer's tolerance then, because a rounding of half precision may move a value to the next of 256 steps.
     """
     base, dtype, keep, evidence = done.model, _HALF[precision], given.keep, given.evidence
+    judged_as = "int8" if done.quantized else precision
     options: dict[str, Any] = {"keep_operators": keep.operators, "keep_io_types": keep.io_types}
-    reference = evidence.outputs(_session(base))
+    reference = evidence.outputs(cpu_session(base))
     try:
         result = to_half(base, dtype, keep_nodes=keep.nodes, **options)
     except BuildError as exc:
         raise BuildError(f"{given.where}: {exc}") from exc
-    if not evidence.within(precision, reference, evidence.outputs(_session(result.model))):
-        result = _without_culprits(done, result, precision, reference, given)
+    if not result.converted:
+        reasons = "; ".join(f"node '{name}' {reason}" for name, reason in list(result.kept.items())[:3])
+        raise BuildError(
+            f"{given.where}: no node of the graph would compute in {dtype}: {reasons or 'it has no FP32 tensors'}; "
+            "use precision: fp32"
+        )
+    if not evidence.within(judged_as, reference, evidence.outputs(cpu_session(result.model))):
+        result = _without_culprits(done, result, precision, judged_as, reference, given)
     done.model, done.converted = result.model, result.converted
     done.kept = dict(result.kept)
     done.notes += result.notes
@@ -166,18 +173,18 @@ def _with_half(done: Converted, precision: str, given: Inputs) -> Converted:
 
 
 def _without_culprits(
-    done: Converted, whole: HalfResult, precision: str, reference: Mapping[str, Array], given: Inputs
+    done: Converted, whole: HalfResult, precision: str, judged_as: str, reference: Mapping[str, Array], given: Inputs
 ) -> HalfResult:
     """Search on some of the rows, then judge the result on all of them."""
     evidence, keep = given.evidence, given.keep
     found = find_culprits(
         done.model, _HALF[precision], evidence.samples.rows(0, _SEARCH_ROWS if evidence.max_batch_size else None),
-        lambda expected, outputs: evidence.within(precision, expected, outputs),
+        lambda expected, outputs: evidence.within(judged_as, expected, outputs),
         keep_nodes=keep.nodes, keep_operators=keep.operators, keep_io_types=keep.io_types,
     )  # fmt: skip
-    outputs = evidence.outputs(_session(found.result.model))
-    if not evidence.within(precision, reference, outputs):
-        raise _missed(done.model, precision, given, evidence.differences(precision, reference, outputs), found.nodes)
+    outputs = evidence.outputs(cpu_session(found.result.model))
+    if not evidence.within(judged_as, reference, outputs):
+        raise _missed(done.model, precision, given, evidence.differences(judged_as, reference, outputs), found.nodes)
     done.culprits = dict(found.nodes)
     larger = found.result.model.ByteSize() - whole.model.ByteSize()
     casts = _casts(found.result.model) - _casts(whole.model)
@@ -207,7 +214,3 @@ def _missed(
 
 def _casts(model: onnx.ModelProto) -> int:
     return sum(node.op_type == "Cast" for node in model.graph.node)
-
-
-def _session(model: onnx.ModelProto) -> Session:
-    return Session(cpu_runnable(model).SerializeToString())

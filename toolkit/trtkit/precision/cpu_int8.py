@@ -155,8 +155,11 @@ def _dynamic(model: onnx.ModelProto, folder: Path, kept: Kept, where: str) -> Qu
     left = {node.name: reason for node in weighted if (reason := kept.reason(node))}
     package = compat.require("onnxruntime.quantization")
     source, target = folder / "float.onnx", folder / "dynamic.onnx"
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    del plain.graph.value_info[:]  # the quantizer transposes weights, whose old shapes would contradict the new ones
     with file_errors(f"writing {source}"):
-        source.write_bytes(model.SerializeToString(deterministic=True))
+        source.write_bytes(plain.SerializeToString(deterministic=True))
 
     def run() -> onnx.ModelProto:
         package.quantize_dynamic(
@@ -205,8 +208,11 @@ def _folded(model: onnx.ModelProto, folder: Path, where: str) -> onnx.ModelProto
     if not any(makers[node.input[0]].op_type.startswith("Conv") for node in norms):
         return model
     source, target = folder / "unfolded.onnx", folder / "folded.onnx"
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    del plain.graph.value_info[:]  # the quantizer transposes weights, whose old shapes would contradict the new ones
     with file_errors(f"writing {source}"):
-        source.write_bytes(model.SerializeToString(deterministic=True))
+        source.write_bytes(plain.SerializeToString(deterministic=True))
 
     def run() -> onnx.ModelProto:
         prepare = compat.require("onnxruntime.quantization.shape_inference").quant_pre_process

@@ -20,7 +20,7 @@ from onnx import TensorProto
 from trtkit.export.onnx_file import EXTERNAL_ABOVE_BYTES, write_onnx
 from trtkit.export.runtime import Session
 from trtkit.numerics import Array
-from trtkit.precision.emulate import cpu_runnable
+from trtkit.precision.emulate import cpu_runnable, has_fp8
 from trtkit.precision.graph_edit import byte_size, element_types, graphs_of, name_nodes, reads, without_weights
 from trtkit.precision.half import HalfResult, to_half
 from trtkit.precision.half_constants import LARGEST
@@ -260,6 +260,7 @@ def _filled(slim: onnx.ModelProto, model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _session(model: onnx.ModelProto, *, optimize: bool = True) -> Session:
     """A session of a graph that is not needed afterwards: large ones go through a file, and lose their weights."""
+    optimize = optimize and not has_fp8(model)
     weights = [tensor for graph in graphs_of(model.graph) for tensor in graph.initializer]
     if sum(map(byte_size, weights)) <= EXTERNAL_ABOVE_BYTES:
         return Session(model.SerializeToString(), optimize=optimize)

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from trtkit.errors import BuildError
+from trtkit.export.runtime import Session
 from trtkit.numerics import Array
 from trtkit.precision.graph_edit import (
     Names,
@@ -60,6 +62,26 @@ def cpu_runnable(model: onnx.ModelProto) -> onnx.ModelProto:
     for graph in reversed(graphs):  # the inner ones first, because putting a node back copies what is inside it
         writer.rewrite(graph, main=graph is graphs[0])
     return emulated
+
+
+def has_fp8(model: onnx.ModelProto) -> bool:
+    """Whether any tensor of a graph is FP8."""
+    return any(type_ in _FP8 for type_ in element_types(model).values())
+
+
+def cpu_session(model: onnx.ModelProto) -> Session:
+    """A session of `cpu_runnable`; as the graph is written where it holds FP8, which the optimizer does not understand.
+
+    Raises:
+        BuildError: the graph is above 2 GB, more than a session takes from memory.
+        ExportError: ONNX Runtime refuses it.
+    """
+    runnable = cpu_runnable(model)
+    try:
+        content = runnable.SerializeToString()
+    except Exception as exc:  # protobuf's EncodeError and ValueError have no common base of its own
+        raise BuildError(f"the graph is above 2 GB in the precision it is tried in: {type(exc).__name__}") from exc
+    return Session(content, optimize=not has_fp8(runnable))
 
 
 class _Writer:

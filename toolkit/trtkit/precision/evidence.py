@@ -17,7 +17,7 @@ from trtkit.numerics import Array, difference
 from trtkit.project import Project
 from trtkit.samples import Samples, evaluation_samples, recorded_inputs
 from trtkit.signature import Signature
-from trtkit.tolerance import flip_share, largest_value, tolerance_for
+from trtkit.tolerance import largest_value, outside_share, tolerance_for
 
 Outputs = Mapping[str, Array]
 _RANDOM_ROWS = 32
@@ -73,9 +73,10 @@ class Evidence:
         found = {}
         for name, expected in reference.items():
             rtol, atol = self.tolerance(precision, name, expected)
-            share = flip_share(precision, by_numpy(expected.dtype.name))
+            share = outside_share(precision, by_numpy(expected.dtype.name))
             result = difference(expected, outputs[name].astype(expected.dtype), rtol, atol, share)
-            found[name] = {**result.to_json(), "rtol": rtol, "atol": atol}
+            decision = expected.dtype.kind != "f"
+            found[name] = {**result.to_json(), "rtol": rtol, "atol": atol, "decision": decision}
         return found
 
     def tolerance(self, precision: str, name: str, expected: Array) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from trtkit.export.warmup import FOLDER as WARMUP
 from trtkit.export.warmup import convert_warmup
 from trtkit.precision.calibration_stage import ROWS_FILE, read_cache
 from trtkit.precision.convert import Converted, Inputs, convert
-from trtkit.precision.emulate import cpu_runnable
+from trtkit.precision.emulate import cpu_session
 from trtkit.precision.evidence import Evidence, gather_evidence
 from trtkit.precision.key import TENSORRT
 from trtkit.project import Project
@@ -109,7 +109,7 @@ def _copy_warmup(exported: Path, folder: Path, before: Signature, now: Signature
 
 def _measured(evidence: Evidence, precision: str, exported: Path, path: Path, done: Converted) -> dict[str, Any]:
     reference = evidence.outputs(Session(exported / MODEL_FILE))
-    outputs = evidence.outputs(Session(cpu_runnable(done.model).SerializeToString()))
+    outputs = evidence.outputs(cpu_session(done.model))
     facts: dict[str, Any] = {
         "parity": {
             "compared": True, "data": evidence.samples.origin, "rows": len(evidence.samples),

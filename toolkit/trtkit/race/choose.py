@@ -122,7 +122,7 @@ class _Race:
         if self.metric_available:
             return self._metric_fault(row)
         for name, found in row.outputs.items():
-            if found.outside:
+            if not found.passed:
                 return (
                     f"{found.outside} of {found.elements} elements of '{name}' are outside the tolerance, "
                     f"the largest error is {found.max_abs:.3g}"

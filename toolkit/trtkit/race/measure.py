@@ -18,7 +18,7 @@ from trtkit.numerics import Array, Difference, difference
 from trtkit.race.candidate import Candidate
 from trtkit.race.runner import CpuRunner, Opener, Runner
 from trtkit.race.timing import Timing, take_turns
-from trtkit.tolerance import flip_share
+from trtkit.tolerance import outside_share
 
 Metric = Callable[[Mapping[str, Array]], float]
 ToleranceOf = Callable[[str, str, DType], tuple[float, float]]
@@ -32,6 +32,7 @@ class Row:
         candidate: which one.
         size_bytes: of its file and external data; None without a file.
         outputs: how far each output is from the reference's, over all rows.
+        decisions: those that are integers, booleans or text.
         allowed_share: the largest error of an element as a share of what its tolerance allows; above 1 it is
             outside, infinite when there is no number to compare.
         metric: the task metric, larger is better; None without one.
@@ -44,6 +45,7 @@ class Row:
     candidate: Candidate
     size_bytes: int | None = None
     outputs: Mapping[str, Difference] = field(default_factory=dict)
+    decisions: frozenset[str] = frozenset()
     allowed_share: float = math.inf
     metric: float | None = None
     drop: float | None = None
@@ -58,10 +60,11 @@ class Row:
 
     @property
     def max_abs(self) -> float | None:
-        """The largest absolute error of all outputs, in their own units; None when there is no number."""
+        """The largest absolute error of all floating-point outputs, in their own units; None without a number."""
         if self.problem or not self.outputs or any(d.problem or d.nonfinite for d in self.outputs.values()):
             return None
-        return max(d.max_abs for d in self.outputs.values())
+        numbers = {name: found for name, found in self.outputs.items() if name not in self.decisions}
+        return max(d.max_abs for d in (numbers or self.outputs).values())
 
     def to_json(self) -> dict[str, Any]:
         """The form kept in records; numbers that are none are null."""
@@ -174,9 +177,12 @@ def _judged(
             continue
         dtype = by_numpy(answer[name].dtype.name)
         limits = tolerance(candidate.precision, name, dtype)
-        outputs[name] = difference(expected, answer[name], *limits, flip_share(candidate.precision, dtype))
+        outputs[name] = difference(expected, answer[name], *limits, outside_share(candidate.precision, dtype))
         shares.append(_share(expected, answer[name], outputs[name], *limits))
-    row = replace(row, size_bytes=candidate.size_bytes(), outputs=outputs, allowed_share=max(shares))
+    decisions = frozenset(name for name, expected in reference.items() if expected.dtype.kind != "f")
+    row = replace(
+        row, size_bytes=candidate.size_bytes(), outputs=outputs, decisions=decisions, allowed_share=max(shares)
+    )
     if metric is None or base is None:
         return row
     try:
@@ -196,7 +202,7 @@ def _share(expected: Array, actual: Array, found: Difference, rtol: float, atol:
     differs = np.isfinite(left) & np.isfinite(right) & (left != right)
     with np.errstate(divide="ignore"):
         shares = np.abs(right - left)[differs] / (atol + rtol * np.abs(left[differs]))
-    return float(shares.max(initial=0.0))
+    return min(float(shares.max(initial=0.0)), 1.0 if found.passed else math.inf)
 
 
 def _request(rows: Mapping[str, Array], size: int) -> dict[str, Array]:

@@ -18,7 +18,7 @@ from trtkit.repository import PublishedVersion, versions
 from trtkit.samples import Samples, evaluation_samples, recorded_inputs
 from trtkit.server import Client
 from trtkit.signature import Signature
-from trtkit.tolerance import flip_share, largest_value, tolerance_for
+from trtkit.tolerance import largest_value, outside_share, tolerance_for
 from trtkit.validate.reference import Reference, reference_for
 
 _RANDOM_ROWS = 32
@@ -157,7 +157,7 @@ def validate_model(
         for spec in signature.outputs:
             wanted = expected[spec.name]
             rtol, atol = tolerance_for(precision, spec.dtype, spec.name, tolerance, largest_value(wanted))
-            share = flip_share(precision, spec.dtype)
+            share = outside_share(precision, spec.dtype)
             found = _difference(spec.dtype.name, wanted, served.get(spec.name), rtol, atol, share)
             outputs.append(OutputResult(client.protocol, spec.name, rtol, atol, found))
         metrics += _metric(project, model, client.protocol, expected, served, samples.labels)
