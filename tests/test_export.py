@@ -159,7 +159,7 @@ def test_a_callable_may_not_give_a_model_whose_weights_are_elsewhere(tmp_path: P
 
 
 def test_a_file_of_another_kind_of_source_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="'model.onnx' is no FILE.py:NAME; a torch source is a callable"):
+    with pytest.raises(ExportError, match="'model.onnx' is a .onnx file; a torch.nn.Module or a torch.export program"):
         export(project(tmp_path, "source: {torch: model.onnx}", model_onnx=NEG.SerializeToString()))
 
 

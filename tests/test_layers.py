@@ -17,7 +17,8 @@ import trtkit
 PACKAGE = Path(trtkit.__file__).parent
 ORDER = (
     "errors", "dtypes", "compat", "images", "signature", "project", "artifacts", "numerics", "tolerance", "metrics",
-    "samples", "export", "precision", "engine", "race", "targets", "preflight", "accelerator", "container_build", "config", "repository", "build", "inspection", "scaffold", "server", "doctor", "inference", "validate",
+    "samples", "export", "precision", "engine", "targets", "preflight", "accelerator", "container_build", "race",
+    "config", "repository", "build", "inspection", "scaffold", "server", "doctor", "inference", "validate",
     "perf", "cli",
 )  # fmt: skip
 # the worker is the process the build starts, the plan its last step; neither is a layer of its own

@@ -21,13 +21,13 @@ from trtkit.artifacts import Cache
 from trtkit.dtypes import DTYPES, by_name
 from trtkit.errors import DataError, ExportError, ProjectError
 from trtkit.export.onnx_file import MODEL_FILE
+from trtkit.metrics import METRICS, measure_metric
 from trtkit.numerics import Difference, difference
 from trtkit.project import Project, Tolerance, load_project
 from trtkit.repository import PublishedVersion
 from trtkit.signature import Signature, TensorSpec
-from trtkit.validate import MetricResult, ModelReport, OutputResult, junit_xml, reference
-from trtkit.metrics import METRICS, measure_metric
 from trtkit.tolerance import TOLERANCES, tolerance_for
+from trtkit.validate import MetricResult, ModelReport, OutputResult, junit_xml, reference
 
 # --- tolerances
 

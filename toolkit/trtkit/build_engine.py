@@ -53,6 +53,7 @@ class EngineStages:
         self.stages, self.project, self.options = stages, stages.project, stages.options
         self.cache, self.target = stages.cache, stages.options.target
         self.found: dict[str, Any] = {}
+        self.largest = int(exported.facts["max_batch_size"])
         on_tensorrt = "tensorrt" in (self.target.backend, self.target.execution_provider)
         needed = on_tensorrt or self.options.check_engine or self.options.named == name
         self.profiles = self._profiles(name, exported.facts) if needed else []
@@ -65,8 +66,29 @@ class EngineStages:
             self._check(name, served, profiles, reports)
         if self.target.backend != "tensorrt":
             return self._on_provider(name, served, profiles)
-        why = self._why_no_plan()
+        why = self.why_no_plan()
         return self._without_plan(name, served, why) if why else self._plan(name, served, profiles, reports)
+
+    def race_options(self, name: str) -> dict[str, Any]:
+        """What the race needs to time this target's candidates.
+
+        Raises:
+            BuildError: this machine is not the target's.
+        """
+        here = sorted({gpu.compute_capability for gpu in gpu_state().gpus})
+        wanted = self.target.compute_capabilities[:1] or tuple(here[:1])
+        if not here or wanted[0] not in here or len(self.target.compute_capabilities) > 1:
+            where = self.project.where("targets", self.options.target_name)
+            has = f"has compute capability {', '.join(here)}" if here else "has no GPU"
+            raise BuildError(
+                f"{where}: the race times the candidates on the target's GPU, one kind of it, and this machine {has}; "
+                "name a precision, or race for a target on this machine"
+            )
+        engine = self._engine_options(name, "fp32", wanted[0])
+        return {
+            "target": self.options.target_name, "profiles": to_json(self.profiles), "engine": engine.to_json(),
+            "gpu": gpu_state().gpus[0].name,
+        }  # fmt: skip
 
     def _on_provider(self, name: str, served: Served, profiles: Sequence[Profile]) -> Served:
         """The graph itself for ONNX Runtime, with what its GPU execution provider has to be told."""
@@ -128,7 +150,7 @@ class EngineStages:
                 profiles,
                 capability,
                 folder=folder,
-                options=self._engine_options(name, served, None),
+                options=self._engine_options(name, served.precision, None),
             )
             (folder / PLAN_FILE).unlink(missing_ok=True)  # evidence, never something to serve
             return {"check": check.to_json()}
@@ -138,7 +160,7 @@ class EngineStages:
         if problem := run.facts["check"].get("problem"):
             raise BuildError(f"{self.project.where('models', name)}: {problem}")
 
-    def _engine_options(self, name: str, served: Served, capability: str | None) -> EngineOptions:
+    def _engine_options(self, name: str, precision: str, capability: str | None) -> EngineOptions:
         given = self.project.models[name].engine
         timing = self.project.state / "timing_cache" if given.timing_cache and capability else None
         return EngineOptions(
@@ -151,15 +173,17 @@ class EngineStages:
             plugins=tuple(str((self.project.root / plugin).resolve()) for plugin in given.plugins),
             timing_cache=timing,
             overlapping_profiles=given.overlapping_profiles,
-            precision=served.precision,
-            max_batch_size=int(served.facts["max_batch_size"]),
+            precision=precision,
+            max_batch_size=self.largest,
         )
 
     def _graph_file(self, served: Served) -> Path:
         return self.project.state / "objects" / served.run.artifact / MODEL_FILE
 
-    def _why_no_plan(self) -> str:
-        """Why the target's plan cannot be built on this machine; ``""`` when it can."""
+    def why_no_plan(self) -> str:
+        """Why the target's plan cannot be built on this machine; ``""`` when it can, or needs none."""
+        if self.target.backend != "tensorrt":
+            return ""
         if self.options.in_container:
             return "it is to be built in the target's container"
         here = sorted({gpu.compute_capability for gpu in gpu_state().gpus})
@@ -198,9 +222,8 @@ class EngineStages:
         version = str(installed("tensorrt"))
         capabilities = self.target.compute_capabilities or (gpu_state().gpus[0].compute_capability,)
         for capability in capabilities:  # before minutes are spent on what the target would not load
-            planned = {
-                "compute_capability": capability, "options": self._engine_options(name, served, capability).to_json(),
-            }  # fmt: skip
+            options = self._engine_options(name, served.precision, capability)
+            planned = {"compute_capability": capability, "options": options.to_json()}
             self._refuse(PlanHeader("tensorrt", parse_version(version), (), 0), planned)
         inputs = {
             "graph": served.run.artifact,
@@ -235,8 +258,9 @@ class EngineStages:
             several = len(capabilities) > 1
             part = folder / f"sm{capability.replace('.', '')}" if several else folder
             part.mkdir(exist_ok=True)
+            options = self._engine_options(name, served.precision, capability)
             manifests[capability] = build_in_process(
-                "tensorrt", self._graph_file(served), profiles, self._engine_options(name, served, capability), part,
+                "tensorrt", self._graph_file(served), profiles, options, part,
                 on_progress=lambda phase, done, eta: self.stages.on_event(
                     name, ENGINE, f"{phase} {done:.0%}" + (f", {eta:.0f} s left" if eta is not None else "")
                 ),

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from trtkit import errors
 from trtkit.artifacts import file_errors
@@ -19,7 +20,7 @@ from trtkit.project import Project
 _LOG_LINES = 12
 
 
-def run_worker(project: Project, name: str, stage: str, inputs: dict[str, str], options: dict[str, str]) -> float:
+def run_worker(project: Project, name: str, stage: str, inputs: dict[str, str], options: dict[str, Any]) -> float:
     """Run one stage of a model in a process of its own, which remembers the run.
 
     Args:

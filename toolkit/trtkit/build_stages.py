@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtkit.artifacts import Cache, StageRun
+from trtkit.artifacts import Cache, StageRun, fingerprint
 from trtkit.build_plan import Served
 from trtkit.build_process import run_worker
 from trtkit.errors import BuildError
@@ -99,7 +99,7 @@ class Stages:
         exported = self._export(name, reports)
         self._refuse(name, exported.facts["opset"], precision)
         engine = self._engine_stages(name, exported)
-        served = self._graph(name, exported, reports)
+        served = self._graph(name, exported, engine, reports)
         self._refuse(name, served.facts["opset"], served.precision)
         return engine.run(name, served, reports) if engine else served
 
@@ -143,17 +143,21 @@ class Stages:
 
         check_block(self.project, name)  # before a training that may take long
 
-    def _graph(self, name: str, exported: StageRun, reports: list[StageReport]) -> Served:
+    def _graph(self, name: str, exported: StageRun, engine: EngineStages | None, reports: list[StageReport]) -> Served:
         """The exported graph in the precision that was asked for."""
         precision, target = self._precision_of(name), self.options.target_name
-        if precision == "fp32":
-            return Served(exported, exported, precision, dict(exported.facts), target)
+        unraced = precision == "auto" and engine is not None and engine.why_no_plan()
+        if precision == "fp32" or unraced:  # the race times plans, and the container that builds them will run it
+            return Served(exported, exported, "fp32", dict(exported.facts), target)
         spec, flavour = self.project.models[name], flavour_of(self.options.target)
         calibration = self._calibration(name, precision, exported, reports)
         inputs = precision_inputs(spec, precision, flavour, exported.artifact, calibration)
-        options = {"exported": exported.artifact, "calibration": calibration, "flavour": flavour}
+        options: dict[str, Any] = {"exported": exported.artifact, "calibration": calibration, "flavour": flavour}
         if precision == "auto":
             options["plot"] = str(self.project.state / "reports" / f"{name}.race.svg")
+            if engine and self.options.target.on_gpu:
+                options["gpu"] = engine.race_options(name)
+                inputs["timed on"] = fingerprint(options["gpu"])
             run = self.worker(name, RACE, inputs, options, reports)
             precision = str(run.facts["race"]["chosen"])
         else:
@@ -169,7 +173,7 @@ class Stages:
         return self.worker(name, CALIBRATION, inputs, {"exported": exported.artifact}, reports).artifact
 
     def worker(
-        self, name: str, stage: str, inputs: dict[str, str], options: dict[str, str], reports: list[StageReport],
+        self, name: str, stage: str, inputs: dict[str, str], options: dict[str, Any], reports: list[StageReport],
         before: Callable[[str], None] = lambda name: None,
     ) -> StageRun:  # fmt: skip
         """The remembered run of a stage, or a new one in a process of its own."""

@@ -119,13 +119,24 @@ def _precision(project: Project, name: str, folder: Path, cache: Cache, options:
 
 
 def _race(project: Project, name: str, folder: Path, cache: Cache, options: dict[str, Any]) -> dict[str, Any]:
-    from trtkit.race.stage import run_race
+    from trtkit.race.stage import Race
 
     exported = _exported(cache, name, options)
-    return run_race(
-        project, name, options["flavour"], exported=_folder(cache, exported.artifact), facts=exported.facts,
-        calibration=_calibration_folder(cache, options), folder=folder, plot=Path(options["plot"]),
-    )  # fmt: skip
+    return Race(
+        project, name, options["flavour"], _folder(cache, exported.artifact), exported.facts,
+        _calibration_folder(cache, options), folder, Path(options["plot"]), _gpu_race(project, options.get("gpu")),
+    ).run()  # fmt: skip
+
+
+def _gpu_race(project: Project, options: dict[str, Any] | None) -> Any:
+    if options is None:
+        return None
+    from trtkit.engine import EngineOptions
+    from trtkit.engine.profiles import from_json
+    from trtkit.race.on_gpu import GpuRace
+
+    engine = EngineOptions.from_json(options["engine"])
+    return GpuRace(project.targets[options["target"]], from_json(options["profiles"]), engine)
 
 
 def _exported(cache: Cache, name: str, options: dict[str, Any]) -> StageRun:

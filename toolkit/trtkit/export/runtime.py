@@ -15,24 +15,28 @@ from trtkit.errors import ExportError
 from trtkit.export.sentences import one_line
 from trtkit.numerics import Array
 
+_CPU = "CPUExecutionProvider"
 _FLOATS = {"tensor(float16)": np.float16, "tensor(float)": np.float32, "tensor(double)": np.float64}
 
 
 class Session:
-    """An ONNX model on ONNX Runtime's CPU provider.
+    """An ONNX model on ONNX Runtime, on its CPU provider unless asked otherwise.
 
     Args:
         model: the file, or the serialized bytes.
         threads: intra-op threads; 0 lets ONNX Runtime take all cores.
         optimize: False runs the graph node by node as it is written, so that every value can be asked for.
+        provider: the execution provider; what it does not take runs on the CPU.
 
     Raises:
-        ExportError: ONNX Runtime refuses the model, in its own words.
+        ExportError: ONNX Runtime refuses the model, in its own words, or has not the provider here.
         MissingDependencyError: there is no ONNX Runtime.
     """
 
-    def __init__(self, model: Path | bytes, threads: int = 0, *, optimize: bool = True) -> None:
+    def __init__(self, model: Path | bytes, threads: int = 0, *, optimize: bool = True, provider: str = _CPU) -> None:
         ort = compat.onnxruntime()
+        if provider not in ort.get_available_providers():
+            raise ExportError(f"this ONNX Runtime has no {provider}; it has {', '.join(ort.get_available_providers())}")
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
@@ -40,10 +44,14 @@ class Session:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._session = ort.InferenceSession(
-                model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+                model if isinstance(model, bytes) else str(model),
+                options,
+                providers=list(dict.fromkeys((provider, _CPU))),
             )
         except Exception as exc:  # ONNX Runtime's exceptions have no public base class
             raise ExportError(f"ONNX Runtime {ort.__version__} refuses the model: {one_line(exc)}") from exc
+        if self._session.get_providers()[0] != provider:  # it falls back without a word
+            raise ExportError(f"ONNX Runtime cannot start {provider} here and would run the model on the CPU instead")
         self.output_names: list[str] = [output.name for output in self._session.get_outputs()]
 
     @property

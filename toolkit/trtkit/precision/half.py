@@ -31,7 +31,14 @@ from trtkit.precision.graph_edit import (
 )
 from trtkit.precision.half_apply import apply_plan
 from trtkit.precision.half_plan import FLOAT, Plan
-from trtkit.precision.half_rules import CONTROL_FLOW, HALF_TYPES, STAYS_FP32, opset_for_half
+from trtkit.precision.half_rules import (
+    CONTROL_FLOW,
+    HALF_TYPES,
+    MAIN_DOMAINS,
+    OPSET_BF16_MIN,
+    STAYS_FP32,
+    opset_for_half,
+)
 
 # the first IR version in which a weight is no input
 _IR_MIN = 4
@@ -111,6 +118,8 @@ def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
         del graph.graph.input[:]
         graph.graph.input.extend(inputs)
         graph.ir_version = _IR_MIN
+    if not any(entry.domain in MAIN_DOMAINS for entry in graph.opset_import):  # no Cast without it
+        graph.opset_import.append(helper.make_opsetid("", OPSET_BF16_MIN))
     name_nodes(graph)
     name_values(graph)
     for node in all_nodes(graph):
@@ -168,12 +177,17 @@ def _raised(model: onnx.ModelProto, half: int, asked: Collection[str]) -> tuple[
     """The model in the first opset whose schemas let its nodes be half, and a note if that is another one."""
     opset, types = main_opset(model), element_types(model)
     nodes = [node for node in all_nodes(model) if node.name not in asked and node.op_type not in STAYS_FP32]
-    wanted = max((opset_for_half(node, types, opset, half) for node in nodes), default=opset)
+    lowest = OPSET_BF16_MIN if half == TensorProto.BFLOAT16 else opset
+    wanted = max(opset, lowest, *(opset_for_half(node, types, opset, half) for node in nodes))
     if wanted == opset:
         return model, []
     try:
         raised = version_converter.convert_version(model, wanted)
     except Exception as exc:  # the converter's errors have no common base
+        if opset < lowest:
+            raise BuildError(
+                f"BF16 needs opset {lowest}; this graph has {opset} and onnx cannot convert it: {one_line(exc)}"
+            ) from exc
         return model, [f"the opset stays {opset}, where some operators are FP32 only: {one_line(exc)}"]
     raised.ir_version = max(raised.ir_version, helper.find_min_ir_version_for(raised.opset_import, True))
     name_nodes(raised)

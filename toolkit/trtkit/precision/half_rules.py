@@ -18,6 +18,8 @@ _FLOAT = "tensor(float)"
 
 # the newest opset a graph is raised to for a half type: Conv and the pools take BF16 from 22 on
 OPSET_RAISED_MAX = 22
+# a Cast takes BF16 from here on, and one may stand at a border whatever the nodes are
+OPSET_BF16_MIN = 13
 MAIN_DOMAINS = ("", "ai.onnx")
 
 # operators that would be wrong in half precision, whatever their values are

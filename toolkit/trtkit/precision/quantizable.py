@@ -10,10 +10,18 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from trtkit.numerics import Array
-from trtkit.precision.graph_edit import array_of, attribute_of, constant_tensors, consumers, producers, reads
+from trtkit.precision.graph_edit import (
+    array_of,
+    attribute_of,
+    constant_tensors,
+    consumers,
+    initializers,
+    producers,
+    reads,
+)
 
 # operators that have INT8 and FP8 kernels in TensorRT, and take most of the time of most models
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -136,6 +144,22 @@ def drop_unread(graph: onnx.GraphProto, names: Collection[str]) -> None:
             continue
         for tensor in [tensor for tensor in graph.initializer if tensor.name == name]:
             graph.initializer.remove(tensor)
+
+
+def store_constants(model: onnx.ModelProto) -> None:
+    """Make initializers of the constants that nodes make: Constant, and Transpose or Identity of a constant.
+
+    Args:
+        model: changed in place; the main graph only.
+    """
+    constants, stored = Constants(model), initializers(model.graph)
+    results = {value.name for value in model.graph.output}
+    for node in [node for node in model.graph.node if node.op_type in ("Constant", *_TRANSPARENT)]:
+        name = node.output[0]
+        if name in constants and name not in results:
+            model.graph.initializer.append(numpy_helper.from_array(constants.get(name), name))
+            model.graph.node.remove(node)
+    drop_unread(model.graph, set(stored))
 
 
 def static_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:

@@ -32,7 +32,6 @@ class Row:
         candidate: which one.
         size_bytes: of its file and external data; None without a file.
         outputs: how far each output is from the reference's, over all rows.
-        decisions: those that are integers, booleans or text.
         allowed_share: the largest error of an element as a share of what its tolerance allows; above 1 it is
             outside, infinite when there is no number to compare.
         metric: the task metric, larger is better; None without one.
@@ -40,18 +39,19 @@ class Row:
         timings: by batch size.
         problem: why its outputs could not be had, in one sentence; empty when they could.
         untimed: why it has no timings; empty when it has.
+        decisions: the outputs that are integers, booleans or text.
     """
 
     candidate: Candidate
     size_bytes: int | None = None
     outputs: Mapping[str, Difference] = field(default_factory=dict)
-    decisions: frozenset[str] = frozenset()
     allowed_share: float = math.inf
     metric: float | None = None
     drop: float | None = None
     timings: Mapping[int, Timing] = field(default_factory=dict)
     problem: str = ""
     untimed: str = ""
+    decisions: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:

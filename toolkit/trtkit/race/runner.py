@@ -33,7 +33,10 @@ Opener = Callable[[Path, int], Runner]
 
 
 class CpuRunner(Session):
-    """ONNX Runtime's CPU provider; one operator after the other, so that one inter-op thread is all there is."""
+    """ONNX Runtime, on its CPU provider unless asked otherwise.
+
+    One operator runs after the other, so that one inter-op thread is all there is.
+    """
 
     def run(self, inputs: Mapping[str, Array], outputs: object = None) -> dict[str, Array]:
         """All outputs; floating-point inputs are rounded to the types this graph takes."""

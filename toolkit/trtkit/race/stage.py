@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,94 +18,118 @@ from trtkit.export.onnx_file import MODEL_FILE
 from trtkit.export.runtime import Session
 from trtkit.precision.emulate import cpu_runnable
 from trtkit.precision.evidence import Evidence, gather_evidence
-from trtkit.precision.key import CPU
+from trtkit.precision.key import is_quantized
 from trtkit.precision.stage import make_precision
 from trtkit.project import Project
 from trtkit.race.candidate import Candidate
 from trtkit.race.choose import choose
 from trtkit.race.measure import measure
+from trtkit.race.on_gpu import PRECISIONS, GpuRace
 from trtkit.race.plot import plot_svg
+from trtkit.race.runner import CpuRunner
 from trtkit.race.table import columns, remarks, table, to_json
 
-_PRECISIONS = {CPU: ("fp16", "int8")}  # BF16 and FP8 have no CPU kernels
+_CPU_PRECISIONS = ("fp16", "int8")  # BF16 and FP8 have no CPU kernels
 _NO_CALIBRATION = "no calibration data: give the model `calibration: {data: FILE.py:NAME}`"
 _SECONDS = 1.0  # of timing per candidate and batch size
 
 
-def run_race(
-    project: Project, name: str, flavour: str, *,
-    exported: Path, facts: dict[str, Any], calibration: Path | None, folder: Path, plot: Path,
-) -> dict[str, Any]:  # fmt: skip
-    """Decide a model's precision by measuring.
+@dataclass
+class Race:
+    """The race of one model.
 
-    Args:
+    Attributes:
         project: the project.
         name: the model.
-        flavour: ``cpu``; the latency of a GPU's candidates cannot be measured without one.
+        flavour: ``cpu`` or ``tensorrt``: how graphs are quantized.
         exported: the folder of the exported graph, the FP32 candidate.
         facts: of the export.
         calibration: the folder of the calibration cache; None leaves the quantized candidates out, said so.
         folder: receives what the chosen candidate publishes.
         plot: where the error-latency plot is written (SVG).
-
-    Returns:
-        What the chosen candidate's precision stage found, and ``race``: what was measured, chosen and why.
-
-    Raises:
-        BuildError: the reference does not run, or the target's latency cannot be measured here.
+        gpu: where candidates are timed; None for the CPU.
     """
-    where = project.where("models", name, "precision")
-    if flavour not in _PRECISIONS:
-        raise BuildError(
-            f"{where}: the race measures latency on the target's processor, and this machine cannot run its GPU "
-            "candidates; name a precision, or race for a target with execution_provider cpu"
-        )
-    evidence = gather_evidence(project, name, facts)
-    reference = evidence.outputs(Session(exported / MODEL_FILE))
-    made: dict[str, dict[str, Any]] = {"fp32": {}}
-    candidates = [Candidate("fp32", "fp32", exported / MODEL_FILE)]
-    for precision in _PRECISIONS[flavour]:
-        candidates.append(
-            _candidate(project, name, precision, flavour, exported, facts, calibration, folder, evidence, made)
-        )
-    rows = measure(
-        candidates, evidence.samples.inputs, batch_sizes=_batch_sizes(evidence), metric=_metric(evidence),
-        tolerance=lambda precision, output, dtype: evidence.tolerance(precision, output, reference[output]),
-        seconds=_SECONDS,
-    )  # fmt: skip
-    choice = choose(rows, evidence.max_drop or 0.0, evidence.max_drop is not None)
-    with file_errors(f"writing {plot}"):
-        plot.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(plot, plot_svg(rows, choice, name))
-    _keep_only(choice.name, exported, folder)
-    race = {
-        **to_json(rows, choice), "columns": columns(rows), "table": table(rows, choice), "remarks": remarks(rows),
-        "plot": str(plot),
-    }  # fmt: skip
-    return {**made[choice.name], "race": race}
 
+    project: Project
+    name: str
+    flavour: str
+    exported: Path
+    facts: dict[str, Any]
+    calibration: Path | None
+    folder: Path
+    plot: Path
+    gpu: GpuRace | None = None
+    made: dict[str, dict[str, Any]] = field(default_factory=lambda: {"fp32": {}})
 
-def _candidate(
-    project: Project, name: str, precision: str, flavour: str, exported: Path, facts: dict[str, Any],
-    calibration: Path | None, folder: Path, evidence: Evidence, made: dict[str, dict[str, Any]],
-) -> Candidate:  # fmt: skip
-    """One candidate in a folder of its own, or the reason why there is none."""
-    if precision.startswith(("int8", "fp8")) and calibration is None:
-        return Candidate(precision, precision, failed=_NO_CALIBRATION)
-    own = folder / precision
-    own.mkdir()
-    try:
-        made[precision] = make_precision(
-            project, name, precision, flavour,
-            exported=exported, facts=facts, calibration=calibration, folder=own, evidence=evidence,
+    def run(self) -> dict[str, Any]:
+        """Decide the model's precision by measuring.
+
+        Returns:
+            What the chosen candidate's precision stage found, and ``race``: what was measured, chosen and why.
+
+        Raises:
+            BuildError: the reference does not run.
+        """
+        evidence = gather_evidence(self.project, self.name, self.facts)
+        graph = self.exported / MODEL_FILE
+        reference = evidence.outputs(Session(graph))
+        candidates = [self._reference(), *(self._candidate(p, evidence) for p in self._precisions())]
+        rows = measure(
+            candidates, evidence.samples.inputs, batch_sizes=_batch_sizes(evidence), metric=_metric(evidence),
+            tolerance=lambda precision, output, dtype: evidence.tolerance(precision, output, reference[output]),
+            seconds=_SECONDS, runner=self.gpu.open if self.gpu else CpuRunner,
         )  # fmt: skip
-    except BuildError as exc:
-        return Candidate(precision, precision, failed=str(exc))
-    conversion = made[precision]["conversion"]
-    return Candidate(
-        precision, precision, own / MODEL_FILE, _runnable(own) if not conversion["quantized"] else None,
-        kept=conversion["culprits"], notes=tuple(conversion["notes"]),
-    )  # fmt: skip
+        choice = choose(rows, evidence.max_drop or 0.0, evidence.max_drop is not None)
+        with file_errors(f"writing {self.plot}"):
+            self.plot.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.plot, plot_svg(rows, choice, self.name))
+        self._keep_only(choice.name)
+        race = {
+            **to_json(rows, choice), "columns": columns(rows), "table": table(rows, choice), "remarks": remarks(rows),
+            "plot": str(self.plot),
+        }  # fmt: skip
+        return {**self.made[choice.name], "race": race}
+
+    def _precisions(self) -> tuple[str, ...]:
+        return PRECISIONS if self.gpu else _CPU_PRECISIONS
+
+    def _reference(self) -> Candidate:
+        graph = self.exported / MODEL_FILE
+        if self.gpu is None:
+            return Candidate("fp32", "fp32", graph)
+        own = self.folder / "fp32"
+        shutil.copytree(self.exported, own)
+        return Candidate("fp32", "fp32", self.gpu.timed_file(own, "fp32"), graph)
+
+    def _candidate(self, precision: str, evidence: Evidence) -> Candidate:
+        """One candidate in a folder of its own, or the reason why there is none."""
+        refused = self.gpu.refusal(int(self.facts["opset"]), precision) if self.gpu else ""
+        if refused or (is_quantized(precision) and self.calibration is None):
+            return Candidate(precision, precision, failed=refused or _NO_CALIBRATION)
+        own = self.folder / precision
+        own.mkdir()
+        try:
+            self.made[precision] = make_precision(
+                self.project, self.name, precision, self.flavour, exported=self.exported, facts=self.facts,
+                calibration=self.calibration, folder=own, evidence=evidence,
+            )  # fmt: skip
+            file = self.gpu.timed_file(own, precision) if self.gpu else own / MODEL_FILE
+        except BuildError as exc:
+            return Candidate(precision, precision, failed=str(exc))
+        conversion = self.made[precision]["conversion"]
+        emulated = None if self.gpu or conversion["quantized"] else _runnable(own)
+        notes = tuple(conversion["notes"])
+        return Candidate(precision, precision, file, emulated, kept=conversion["culprits"], notes=notes)
+
+    def _keep_only(self, chosen: str) -> None:
+        """Leave the chosen candidate's files in the folder, and nothing else."""
+        with file_errors(f"collecting the chosen candidate in {self.folder}"):
+            source = self.exported if chosen == "fp32" else self.folder / chosen
+            shutil.rmtree(source / "plan", ignore_errors=True)  # the engine stage builds it, with its manifest
+            (source / "runnable.onnx").unlink(missing_ok=True)
+            shutil.copytree(source, self.folder, dirs_exist_ok=True)
+            for precision in ("fp32", *self._precisions()):
+                shutil.rmtree(self.folder / precision, ignore_errors=True)
 
 
 def _runnable(own: Path) -> Path:
@@ -128,17 +153,3 @@ def _metric(evidence: Evidence) -> Any:
         return value
 
     return metric
-
-
-def _keep_only(chosen: str, exported: Path, folder: Path) -> None:
-    """Leave the chosen candidate's files in the folder, and nothing else."""
-    with file_errors(f"collecting the chosen candidate in {folder}"):
-        source = exported if chosen == "fp32" else folder / chosen
-        (source / "runnable.onnx").unlink(missing_ok=True)
-        files = [file for file in source.rglob("*") if file.is_file()]
-        for file in files:
-            target = folder / file.relative_to(source)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
-        for precision in _PRECISIONS[CPU]:
-            shutil.rmtree(folder / precision, ignore_errors=True)
