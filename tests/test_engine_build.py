@@ -7,15 +7,15 @@ The GPUs and the library's own build are stand-ins: where TensorRT would write a
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
-from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
 import precision_models
 from trtkit import build_models, load_project
@@ -42,24 +42,27 @@ class Machine:
     """A machine with GPUs and a TensorRT, as far as the build asks for them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
-        self.root, self.built, self.version = root, [], "10.8.0.43"
+        self.root, self.built, self.version, self.io = root, [], "10.8.0.43", []
         self.gpus = (Gpu("NVIDIA L40S", "8.9", 48 << 30),)
         onnx.save(precision_models.conv_net(channels=(4,)), root / "m.onnx")
-        stages, targets = importlib.import_module("trtkit.build_engine"), importlib.import_module("trtkit.targets")
-        for module in (stages, targets):
-            monkeypatch.setattr(module, "gpu_state", lambda: GpuState("570.0", "12.8", self.gpus))
-            monkeypatch.setattr(module, "installed", lambda name: self.version)
-        monkeypatch.setattr(stages, "build_in_process", self.build_in_process)
+        for module in ("trtkit.build_gpu", "trtkit.targets"):
+            monkeypatch.setattr(f"{module}.gpu_state", lambda: GpuState("570.0", "12.8", self.gpus))
+        for module in ("trtkit.build_gpu", "trtkit.build_plans", "trtkit.targets"):
+            monkeypatch.setattr(f"{module}.installed", lambda name: self.version)
+        monkeypatch.setattr("trtkit.build_plans.build_in_process", self.build_in_process)
 
     def build_in_process(
         self, module: str, graph: Path, profiles: Sequence[Profile], options: EngineOptions, folder: Path,
-        on_progress: Any = None, *, device: int | None = None,
+        on_progress: Any = None, *, device: int | None = None, log: Path | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         on_progress("building", 0.5, 3.0)
         capability = self.gpus[device or 0].compute_capability
         version = bytes(int(part) for part in self.version.split("."))
         (folder / "model.plan").write_bytes(b"ftrt" + bytes(20) + version + bytes(36) + capability.encode())
-        manifest = {"compute_capability": capability, "profiles": to_json(profiles), "options": options.to_json()}
+        manifest = {
+            "compute_capability": capability, "profiles": to_json(profiles), "options": options.to_json(),
+            "io": self.io,
+        }  # fmt: skip
         (folder / "engine.json").write_text(json.dumps(manifest))
         self.built.append((module, capability, options))
         return manifest
@@ -89,7 +92,7 @@ TENSORRT = f'{{backend: tensorrt, image: "{IMAGE}", compute_capability: "8.9"}}'
 
 def test_a_plan_is_published_with_its_manifest_and_config(machine: Machine) -> None:
     result = machine.build(TENSORRT)
-    assert [stage.stage for stage in result.stages] == ["export", "engine", "config", "publish"]
+    assert [stage.stage for stage in result.stages] == ["export", "engine.sm89", "config", "publish"]
     assert sorted(file.name for file in (machine.folder / "1").iterdir()) == [
         "engine.json",
         "model.plan",
@@ -125,6 +128,44 @@ def test_one_plan_per_compute_capability(machine: Machine) -> None:
     assert dict(machine.config().cc_model_filenames) == {"8.6": "model_sm86.plan", "8.9": "model_sm89.plan"}
     assert (machine.folder / "1" / "model_sm86.plan").read_bytes().endswith(b"8.6")
     assert not machine.config().default_model_filename
+
+
+def test_plans_of_several_gpus_come_together_from_several_machines(machine: Machine) -> None:
+    both = TENSORRT.replace('"8.9"', '["8.6", "8.9"]')
+    with pytest.raises(BuildError, match=r"not 8\.6; missing is 8\.6, the others are built"):
+        machine.build(both)
+    machine.gpus = (Gpu("NVIDIA A10", "8.6", 24 << 30),)
+    machine.build(both)
+    assert [capability for _, capability, _ in machine.built] == ["8.9", "8.6"]
+    assert dict(machine.config().cc_model_filenames) == {"8.6": "model_sm86.plan", "8.9": "model_sm89.plan"}
+    assert (machine.folder / "1" / "model_sm89.plan").read_bytes().endswith(b"8.9")
+    machine.gpus = ()
+    assert machine.build(both).up_to_date, "without any GPU, the plans are still those of the target"
+
+
+def test_a_plan_for_other_profiles_is_not_taken(machine: Machine) -> None:
+    machine.build(TENSORRT)
+    machine.gpus = ()
+    with pytest.raises(BuildError, match="no plan was built for model 'm': this machine has no GPU"):
+        machine.build(TENSORRT, MODEL.replace("opt: [2, 1, 32, 32]", "opt: [3, 1, 32, 32]"))
+
+
+def test_the_config_has_the_types_of_the_engine(machine: Machine) -> None:
+    """TensorRT 8.6 gives INT32 for INT64, and every version FP32 for FP64."""
+    onnx.save(precision_models.encoder(layers=1, hidden=32, heads=2, vocabulary=50), machine.root / "m.onnx")
+    machine.io = [{"name": name, "dtype": "INT32"} for name in ("input_ids", "attention_mask")]
+    shapes = "{min: [1, 1], opt: [4, 16], max: [8, 32]}"
+    machine.build(
+        TENSORRT,
+        "models: {m: {source: {onnx: m.onnx}, config: {max_batch_size: 8}, "
+        f"profiles: [{{input_ids: {shapes}, attention_mask: {shapes}}}]}}}}\n",
+    )
+    config = machine.config()
+    assert [DataType.Name(tensor.data_type) for tensor in config.input] == ["TYPE_INT32"] * 2
+    warmup = config.model_warmup[0].inputs["input_ids"]
+    assert DataType.Name(warmup.data_type) == "TYPE_INT32"
+    file = machine.folder / "warmup" / warmup.input_data_file
+    assert file.stat().st_size == 4 * int(np.prod(warmup.dims))
 
 
 def test_another_tensorrt_than_the_images_is_refused_before_the_build(machine: Machine) -> None:

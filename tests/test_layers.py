@@ -24,7 +24,7 @@ ORDER = (
 # the worker is the process the build starts, the plan its last step; neither is a layer of its own
 SAME = {
     "build_worker": "build", "build_process": "build", "build_plan": "build", "build_stages": "build",
-    "build_engine": "build", "gpu": "compat", "doctor_probes": "doctor", "__main__": "cli",
+    "build_plans": "build", "build_gpu": "build", "gpu": "compat", "doctor_probes": "doctor", "__main__": "cli",
 }  # fmt: skip
 # the top of DESIGN.md's table: foreign packages with one home each
 HOMES = {

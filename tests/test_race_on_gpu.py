@@ -277,7 +277,7 @@ def test_the_candidates_of_a_gpu_target(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(on_gpu, "build_in_process", build)
     monkeypatch.setattr(on_gpu, "PlanRunner", lambda module, file, profiles: CpuRunner(file.read_bytes(), 1))
     monkeypatch.setattr(on_gpu, "import_module", lambda name: name)
-    for module in ("trtkit.build_engine", "trtkit.targets"):
+    for module in ("trtkit.build_gpu", "trtkit.targets"):
         monkeypatch.setattr(f"{module}.gpu_state", lambda: GpuState("570", "12.8", (Gpu("A10", "8.6", 1),)))
     onnx.save(precision_models.conv_net(channels=(4, 8)), tmp_path / "m.onnx")
     (tmp_path / "trtkit.yaml").write_text(

@@ -29,7 +29,7 @@ from trtkit.preflight import graph_problem
 from trtkit.project import Project, Target
 
 if TYPE_CHECKING:
-    from trtkit.build_engine import EngineStages
+    from trtkit.build_gpu import EngineStages
 
 ENGINE, CHECK_ENGINE = "engine", "check-engine"
 OnEvent = Callable[[str, str, str], None]
@@ -108,7 +108,7 @@ class Stages:
         wanted = self.options.check_engine or self.options.named == name
         if not wanted and not self.options.target.on_gpu:
             return None
-        from trtkit.build_engine import EngineStages
+        from trtkit.build_gpu import EngineStages
 
         return EngineStages(self, name, exported)
 

@@ -118,8 +118,8 @@ def inspect_onnx(file: Path) -> OnnxSummary:
         ExportError: it is no ONNX model.
     """
     if not file.is_file():
-        raise ProjectError(f"there is no file {file}")
-    model = read_graph(file, "inspect")
+        raise ProjectError(f"{file} is a folder; name a file in it" if file.is_dir() else f"there is no file {file}")
+    model = read_graph(file, str(file))
     operators = Counter(_operators(model.graph))
     weights = {tensor.name for tensor in model.graph.initializer}
     return OnnxSummary(

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trtkit.dtypes import DType, by_name
@@ -48,6 +48,14 @@ class Signature:
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+    def with_dtypes(self, names: Mapping[str, str]) -> Signature:
+        """The same tensors with other data types, KServe v2 names by tensor; those not named keep theirs."""
+        inputs, outputs = (
+            tuple(replace(spec, dtype=by_name(names[spec.name])) if spec.name in names else spec for spec in side)
+            for side in (self.inputs, self.outputs)
+        )
+        return Signature(inputs, outputs)
 
     def to_json(self) -> dict[str, Any]:
         """The form kept in records."""

@@ -12,7 +12,7 @@ import sys
 COMMANDS = (
     ("init", "Write a new project: a small working one, or one around your ONNX file."),
     ("build", "Export, check and publish models to the model repository."),
-    ("inspect", "Show what an ONNX file holds: inputs, outputs, operators, sizes."),
+    ("inspect", "Show what an ONNX file or a TensorRT plan holds, without a GPU."),
     ("serve", "Serve the model repository with a real tritonserver."),
     ("infer", "Send one request to a served model and show the answer."),
     ("validate", "Prove the served models against their references."),

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -111,7 +112,9 @@ def _print_results(out: Console, results: list[BuildResult], explain: bool, seco
     if explain:
         _print_reasons(out, results)
     if results and all(result.up_to_date or result.skipped for result in results) and not explain:
-        out.print(f"Everything is up to date ({len(results)} models, nothing to do).", markup=False)
+        current = sum(result.up_to_date for result in results)
+        if current:
+            out.print(f"Everything is up to date ({current} model{'s' * (current > 1)}, nothing to do).", markup=False)
         _print_skipped(out, results)
         for result in results:
             _print_findings(out, result)
@@ -165,13 +168,15 @@ def _print_findings(out: Console, result: BuildResult) -> None:
 
 
 def _print_race(out: Console, model: str, race: dict[str, Any]) -> None:
+    """The numbers as a table; the verdicts are sentences, and stand below it."""
     from rich.table import Table
 
-    table = Table(*race["columns"], title=f"{model}: the race")
+    table = Table(*race["columns"][:-1], title=f"{model}: the race")
     for cells in race["table"]:
-        table.add_row(*cells)
+        table.add_row(*cells[:-1])
     out.print(table)
-    for line in (*race["remarks"], f"taken: {race['chosen']}: {race['why']}", f"plot: {race['plot']}"):
+    verdicts = [f"{name}: {verdict}" for name, verdict in race["verdicts"].items() if name != race["chosen"]]
+    for line in (*verdicts, *race["remarks"], f"taken: {race['why']}", f"plot: {race['plot']}"):
         out.print(f"{model}: {line}", markup=False, soft_wrap=True)
 
 
@@ -185,7 +190,8 @@ def _print_derived(out: Console, model: str, derived: dict[str, Any]) -> None:
         out.print(table)
     for note in derived["notes"]:
         out.print(f"{model}: {note}", markup=False, soft_wrap=True)
-    out.print(f"{model}: to keep them, put this into trtkit.yaml:\n{derived['yaml']}", markup=False, soft_wrap=True)
+    out.print(f"{model}: to keep them, put this under `{model}:` in trtkit.yaml:", markup=False, soft_wrap=True)
+    out.print(textwrap.indent(derived["yaml"].rstrip("\n"), "    "), markup=False, soft_wrap=True)
 
 
 def size_text(byte_size: int) -> str:

@@ -16,7 +16,10 @@ from trtkit.export.sentences import one_line
 from trtkit.numerics import Array
 
 _CPU = "CPUExecutionProvider"
-_FLOATS = {"tensor(float16)": np.float16, "tensor(float)": np.float32, "tensor(double)": np.float64}
+_TYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float16)": np.dtype(np.float16), "tensor(float)": np.dtype(np.float32),
+    "tensor(double)": np.dtype(np.float64), "tensor(int32)": np.dtype(np.int32), "tensor(int64)": np.dtype(np.int64),
+}  # fmt: skip
 
 
 class Session:
@@ -71,12 +74,9 @@ class Session:
         return {t.name: [dim if isinstance(dim, int) else None for dim in t.shape] for t in tensors}
 
     def cast(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The inputs with floating-point ones in the types that this graph takes, where those differ."""
-        wanted = {tensor.name: _FLOATS.get(tensor.type) for tensor in self._session.get_inputs()}
-        return {
-            name: array.astype(wanted[name]) if array.dtype.kind == "f" and wanted.get(name) else array
-            for name, array in inputs.items()
-        }
+        """The inputs with numbers in the types that this graph takes, where those differ in size only."""
+        wanted = {tensor.name: _TYPES.get(tensor.type) for tensor in self._session.get_inputs()}
+        return {name: _as(array, wanted.get(name)) for name, array in inputs.items()}
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Outputs by name for full input arrays (batch included); BYTES as arrays of bytes on both sides.
@@ -92,6 +92,10 @@ class Session:
             return {name: _bytes(np.asarray(answer)) for name, answer in zip(names, answers, strict=True)}
         except Exception as exc:
             raise ExportError(f"ONNX Runtime cannot run the model on {_shapes(inputs)}: {one_line(exc)}") from exc
+
+
+def _as(array: Array, wanted: np.dtype[Any] | None) -> Array:
+    return array.astype(wanted) if wanted is not None and array.dtype.kind == wanted.kind else array
 
 
 def _shapes(inputs: Mapping[str, Array]) -> str:

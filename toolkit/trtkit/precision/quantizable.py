@@ -10,18 +10,10 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from trtkit.numerics import Array
-from trtkit.precision.graph_edit import (
-    array_of,
-    attribute_of,
-    constant_tensors,
-    consumers,
-    initializers,
-    producers,
-    reads,
-)
+from trtkit.precision.graph_edit import array_of, attribute_of, constant_tensors, consumers, producers, reads
 
 # operators that have INT8 and FP8 kernels in TensorRT, and take most of the time of most models
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -34,7 +26,7 @@ STATIC_CPU = (
 _PASSING = ("Dropout", "Cast", "Identity", "Where", "Mul")
 _STANDARD = ("", "ai.onnx")
 # nodes through which a constant is still one
-_TRANSPARENT = ("Identity", "Transpose")
+TRANSPARENT = ("Identity", "Transpose")
 
 
 @dataclass(frozen=True)
@@ -66,21 +58,21 @@ class Constants:
 
     def __contains__(self, name: str) -> bool:
         maker = self._makers.get(name)
-        if maker is not None and maker.op_type in _TRANSPARENT:
+        if maker is not None and maker.op_type in TRANSPARENT:
             return maker.input[0] in self
         return name in self._tensors
 
     def size(self, name: str) -> int:
         """The number of values of a constant."""
         maker = self._makers.get(name)
-        if maker is not None and maker.op_type in _TRANSPARENT:
+        if maker is not None and maker.op_type in TRANSPARENT:
             return self.size(maker.input[0])
         return int(np.prod(self._tensors[name].dims, dtype=np.int64))
 
     def get(self, name: str) -> Array:
         """The values of a constant."""
         maker = self._makers.get(name)
-        if maker is None or maker.op_type not in _TRANSPARENT:
+        if maker is None or maker.op_type not in TRANSPARENT:
             return array_of(self._tensors[name])
         values = self.get(maker.input[0])
         order = attribute_of(maker, "perm")
@@ -144,22 +136,6 @@ def drop_unread(graph: onnx.GraphProto, names: Collection[str]) -> None:
             continue
         for tensor in [tensor for tensor in graph.initializer if tensor.name == name]:
             graph.initializer.remove(tensor)
-
-
-def store_constants(model: onnx.ModelProto) -> None:
-    """Make initializers of the constants that nodes make: Constant, and Transpose or Identity of a constant.
-
-    Args:
-        model: changed in place; the main graph only.
-    """
-    constants, stored = Constants(model), initializers(model.graph)
-    results = {value.name for value in model.graph.output}
-    for node in [node for node in model.graph.node if node.op_type in ("Constant", *_TRANSPARENT)]:
-        name = node.output[0]
-        if name in constants and name not in results:
-            model.graph.initializer.append(numpy_helper.from_array(constants.get(name), name))
-            model.graph.node.remove(node)
-    drop_unread(model.graph, set(stored))
 
 
 def static_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +93,7 @@ def _by_modelopt(
 def _signature(done: Converted, facts: dict[str, Any], where: str) -> Signature:
     """The exported names, axes and types; with ``keep.io_types: false``, the types of the new graph."""
     before, now = Signature.from_json(facts["signature"]), signature_of(done.model, where)
-    types = {spec.name: spec.dtype for spec in (*now.inputs, *now.outputs)}
-    sides = (tuple(replace(spec, dtype=types[spec.name]) for spec in side) for side in (before.inputs, before.outputs))
-    return Signature(*sides)
+    return before.with_dtypes({spec.name: spec.dtype.name for spec in (*now.inputs, *now.outputs)})
 
 
 def _copy_warmup(exported: Path, folder: Path, before: Signature, now: Signature) -> None:

@@ -4,25 +4,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtkit.accelerator import optimization_block
-from trtkit.artifacts import StageRun, file_errors, fingerprint
-from trtkit.build_plan import WARMUP, Served
+from trtkit.artifacts import StageRun, fingerprint
+from trtkit.build_plan import Served
+from trtkit.build_plans import PLAN_FILE, PlanStages
 from trtkit.compat import installed
 from trtkit.container_build import in_container_files
 from trtkit.engine import (
     EngineOptions,
-    PlanHeader,
     Profile,
-    build_in_process,
     check_engine,
     default_profiles,
-    plan_header,
     profile_problems,
 )
 from trtkit.engine.derive import derive_profiles
@@ -32,15 +29,12 @@ from trtkit.engine.recorded import read_shapes
 from trtkit.errors import BuildError, MissingDependencyError, ProjectError
 from trtkit.export.onnx_file import MODEL_FILE
 from trtkit.gpu import gpu_state
-from trtkit.images import parse_version
-from trtkit.preflight import plan_verdict
 from trtkit.signature import Signature
 
 if TYPE_CHECKING:
     from trtkit.build_stages import StageReport, Stages
 
-ENGINE, CHECK_ENGINE = "engine", "check-engine"
-PLAN_FILE, MANIFEST_FILE = "model.plan", "engine.json"
+CHECK_ENGINE = "check-engine"
 
 
 class EngineStages:
@@ -66,8 +60,14 @@ class EngineStages:
             self._check(name, served, profiles, reports)
         if self.target.backend != "tensorrt":
             return self._on_provider(name, served, profiles)
-        why = self.why_no_plan()
-        return self._without_plan(name, served, why) if why else self._plan(name, served, profiles, reports)
+        plans = PlanStages(self.stages, profiles, lambda precision, cc: self._engine_options(name, precision, cc))
+        with_plans, missing = plans.run(name, served, self._buildable(), reports)
+        if with_plans is not None:
+            return with_plans
+        why = self.why_no_plan() or f"those for compute capability {', '.join(missing)} are missing"
+        if len(missing) < len(self.target.compute_capabilities):
+            why += f"; missing is {', '.join(missing)}, the others are built"
+        return self._without_plan(name, served, why)
 
     def race_options(self, name: str) -> dict[str, Any]:
         """What the race needs to time this target's candidates.
@@ -180,6 +180,12 @@ class EngineStages:
     def _graph_file(self, served: Served) -> Path:
         return self.project.state / "objects" / served.run.artifact / MODEL_FILE
 
+    def _buildable(self) -> dict[str, int]:
+        """The GPUs whose plans can be built here: device number by compute capability."""
+        if self.options.in_container or installed("tensorrt") is None:
+            return {}
+        return {gpu.compute_capability: index for index, gpu in enumerate(gpu_state().gpus)}
+
     def why_no_plan(self) -> str:
         """Why the target's plan cannot be built on this machine; ``""`` when it can, or needs none."""
         if self.target.backend != "tensorrt":
@@ -216,73 +222,3 @@ class EngineStages:
             served = replace(served, run=served.export, precision="fp32", facts=facts)
         note = f"no plan was built ({why}); {what} is published for the fallback, onnxruntime; {how}"
         return replace(served, facts={**served.facts, "no_plan": note, "serving": {"backend": "onnxruntime"}})
-
-    def _plan(self, name: str, served: Served, profiles: Sequence[Profile], reports: list[StageReport]) -> Served:
-        """One plan per compute capability of this machine that the target names."""
-        version = str(installed("tensorrt"))
-        capabilities = self.target.compute_capabilities or (gpu_state().gpus[0].compute_capability,)
-        for capability in capabilities:  # before minutes are spent on what the target would not load
-            options = self._engine_options(name, served.precision, capability)
-            planned = {"compute_capability": capability, "options": options.to_json()}
-            self._refuse(PlanHeader("tensorrt", parse_version(version), (), 0), planned)
-        inputs = {
-            "graph": served.run.artifact,
-            "profiles": fingerprint(to_json(profiles)),
-            "engine": fingerprint(self.project.models[name].engine.model_dump()),
-            "compute capability": ", ".join(capabilities),
-            "tensorrt": version,
-        }
-
-        def make(folder: Path) -> dict[str, Any]:
-            return self._build(name, served, profiles, capabilities, folder)
-
-        run = self.stages.here(name, ENGINE, inputs, make, reports)
-        serving = {
-            "backend": "tensorrt", "kind": "KIND_GPU", "profiles": len(profiles), "plans": run.facts["plans"],
-        }  # fmt: skip
-        facts = {**served.facts, **run.facts, "serving": serving}
-        return replace(served, run=run, facts=facts)
-
-    def _refuse(self, header: PlanHeader, manifest: dict[str, Any]) -> None:
-        """Raise when the target cannot load a plan."""
-        if problem := plan_verdict(header, manifest, self.target).problem:
-            raise BuildError(f"{self.project.where('targets', self.options.target_name)}: {problem}")
-
-    def _build(
-        self, name: str, served: Served, profiles: Sequence[Profile], capabilities: Sequence[str], folder: Path
-    ) -> dict[str, Any]:
-        devices = {gpu.compute_capability: index for index, gpu in enumerate(gpu_state().gpus)}
-        plans: dict[str, str] = {}
-        manifests: dict[str, Any] = {}
-        for capability in capabilities:
-            several = len(capabilities) > 1
-            part = folder / f"sm{capability.replace('.', '')}" if several else folder
-            part.mkdir(exist_ok=True)
-            options = self._engine_options(name, served.precision, capability)
-            manifests[capability] = build_in_process(
-                "tensorrt", self._graph_file(served), profiles, options, part,
-                on_progress=lambda phase, done, eta: self.stages.on_event(
-                    name, ENGINE, f"{phase} {done:.0%}" + (f", {eta:.0f} s left" if eta is not None else "")
-                ),
-                device=devices[capability],
-            )  # fmt: skip
-            self._refuse(plan_header(part / PLAN_FILE), manifests[capability])
-            plans[capability] = PLAN_FILE if not several else f"model_{part.name}.plan"
-            if several:
-                _flatten(part, folder, plans[capability])
-        _copy_warmup(self.cache.state / "objects" / served.run.artifact, folder)
-        return {"engine": manifests, "plans": plans}
-
-
-def _flatten(part: Path, folder: Path, plan: str) -> None:
-    """Triton looks for all plans of a version in its one folder."""
-    with file_errors(f"moving plans in {folder}"):
-        (part / PLAN_FILE).rename(folder / plan)
-        (part / MANIFEST_FILE).rename(folder / f"{plan}.json")
-        shutil.rmtree(part)
-
-
-def _copy_warmup(graph: Path, folder: Path) -> None:
-    if (graph / WARMUP).is_dir():
-        with file_errors(f"copying warm-up data to {folder}"):
-            shutil.copytree(graph / WARMUP, folder / WARMUP)

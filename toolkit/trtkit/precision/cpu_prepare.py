@@ -1,0 +1,66 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Put constants into the form in which ONNX Runtime's quantizer knows them.
+
+Found with ONNX Runtime 1.31.1: it takes the result of a Constant or of a transposed constant for an activation, and
+quantizes a bias with one scale for each scale of the weight, whatever shape the bias has.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from trtkit.precision.graph_edit import Names, attribute_of, initializers
+from trtkit.precision.qdq_weights import channel_axis
+from trtkit.precision.quantizable import TRANSPARENT, Constants, drop_unread, is_weighted
+
+
+def store_constants(model: onnx.ModelProto) -> None:
+    """Make initializers of constants that nodes make: Constant, and Transpose or Identity of a constant.
+
+    Args:
+        model: changed in place; the main graph only.
+    """
+    constants, before = Constants(model), set(initializers(model.graph))
+    results = {value.name for value in model.graph.output}
+    made = [node for node in model.graph.node if node.op_type in ("Constant", *TRANSPARENT)]
+    made = [node for node in made if node.output[0] in constants and node.output[0] not in results]
+    values = [numpy_helper.from_array(constants.get(node.output[0]), node.output[0]) for node in made]
+    for node in made:
+        model.graph.node.remove(node)
+    model.graph.initializer.extend(values)
+    drop_unread(model.graph, before)
+
+
+def spread_biases(model: onnx.ModelProto) -> None:
+    """Give each Gemm whose bias is [1, channels] or a single value one of [channels]; changed in place."""
+    constants, names = Constants(model), Names(model)
+    for node in model.graph.node:
+        channels = _channels(node, constants) if node.op_type == "Gemm" else 0
+        bias = constants.get(node.input[2]) if channels else np.zeros(0)
+        if bias.shape != (channels,) and bias.shape in ((), (1,), (1, 1), (1, channels)):
+            flat = np.ascontiguousarray(np.broadcast_to(bias.ravel(), (channels,)))
+            node.input[2] = names.free(f"{node.input[2]}_by_channel")
+            model.graph.initializer.append(numpy_helper.from_array(flat, node.input[2]))
+
+
+def bias_problem(node: onnx.NodeProto, constants: Constants) -> str:
+    """Why ONNX Runtime's quantizer would fail on a node's constant bias; "" where it does not."""
+    channels = _channels(node, constants) if is_weighted(node) else 0
+    if not channels:
+        return ""
+    group = attribute_of(node, "group")
+    if node.op_type == "ConvTranspose" and group is not None and group.i > 1:
+        return "ONNX Runtime's quantizer has no form for the bias of a grouped ConvTranspose"
+    return "" if constants.get(node.input[2]).shape == (channels,) else "its bias is not one value for each channel"
+
+
+def _channels(node: onnx.NodeProto, constants: Constants) -> int:
+    """The number of scales that a node's weight gets; 0 if it has no constant weight with a constant bias."""
+    if len(node.input) < 3 or node.input[1] not in constants or node.input[2] not in constants:
+        return 0
+    weight = constants.get(node.input[1])
+    axis = channel_axis(node, 1, weight.ndim)
+    return 0 if axis is None else weight.shape[axis]
