@@ -101,6 +101,11 @@ def test_the_public_api() -> None:
         _ = trtkit.nothing
 
 
+def test_no_module_hides_a_public_name() -> None:
+    """A submodule becomes an attribute of the package when it is imported, in place of a function of its name."""
+    assert {file.stem for file in FILES if file.parent == PACKAGE} & set(trtkit.__all__) == set()
+
+
 def test_importing_trtkit_imports_nothing_heavy() -> None:
     code = "import sys, trtkit; print(*{name.partition('.')[0] for name in sys.modules})"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout

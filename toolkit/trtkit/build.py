@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trtkit.artifacts import StageRun, file_errors, fingerprint
-from trtkit.build_plan import Plan, Planner, Served
+from trtkit.build_plan import NothingToPublish, Plan, Planner, Served
 from trtkit.build_stages import BuildOptions, OnEvent, StageReport, Stages
 from trtkit.compat import EXTRAS
 from trtkit.errors import BuildError, ConfigError, MissingDependencyError, ProjectError, TrtkitError, nearest
@@ -47,7 +47,8 @@ class BuildResult:
         profiles: the optimization profiles, where the target or the command line asks for them.
         derived: what deriving them from recorded shapes gave: ``yaml`` and ``table``; None otherwise.
         check_engine: what TensorRT-RTX made of the graph; None when it was not asked.
-        notes: what a reader of the summary has to know, e.g. that no plan was built.
+        no_plan: that there is no plan, why, and what serves meanwhile; ``""`` when there is one, or none is needed.
+        notes: what else a reader of the summary has to know.
         skipped: why it was left out, or ``""``.
         error: the sentence of its failure, or ``""``.
     """
@@ -64,6 +65,7 @@ class BuildResult:
     profiles: list[Any] = field(default_factory=list)
     derived: dict[str, Any] | None = None
     check_engine: dict[str, Any] | None = None
+    no_plan: str = ""
     notes: list[str] = field(default_factory=list)
     skipped: str = ""
     error: str = ""
@@ -132,7 +134,11 @@ def build_models(
         builder = _Builder(project, options, set(wanted if names else ()), on_event)
         singles = [name for name in selected if project.models[name].source]
         with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-            results = dict(zip(singles, pool.map(builder.build_source, singles), strict=True))
+            try:
+                results = dict(zip(singles, pool.map(builder.build_source, singles), strict=True))
+            except BaseException:  # Ctrl-C, which would wait for them
+                builder.stages.workers.stop()
+                raise
         for name in ensembles:
             results[name] = builder.build_ensemble(name, results)
         results = builder.publish(results)
@@ -230,14 +236,24 @@ class _Builder:
             served = self.stages.source(name, reports)
             text, config_report = self._source_config(name, served)
             self._plan(name, text, served)
+        except NothingToPublish as exc:
+            return replace(result, stages=reports, skipped=str(exc))
         except TrtkitError as exc:
             return self._failed(replace(result, stages=reports), exc)
+        facts = served.facts
         return replace(
-            result, stages=[*reports, config_report], precision=served.precision,
-            max_abs_error=worst_parity(served.facts), metric=served.facts.get("metric"),
-            race=served.facts.get("race"), notes=_notes(served.facts), profiles=served.facts.get("profiles", []),
-            derived=served.facts.get("derived"), check_engine=served.facts.get("check_engine"),
-        )  # fmt: skip
+            result,
+            stages=[*reports, config_report],
+            precision=served.precision,
+            max_abs_error=worst_parity(facts),
+            no_plan=facts.get("no_plan", ""),
+            notes=_notes(facts),
+            profiles=facts.get("profiles", []),
+            metric=facts.get("metric"),
+            race=facts.get("race"),
+            derived=facts.get("derived"),
+            check_engine=facts.get("check_engine"),
+        )
 
     def build_ensemble(self, name: str, results: dict[str, BuildResult]) -> BuildResult:
         """Configure one ensemble and plan its publication, unless one of its steps could not be built."""
@@ -324,7 +340,8 @@ class _Builder:
 
     def _failed(self, result: BuildResult, exc: TrtkitError) -> BuildResult:
         self.first_error = self.first_error or exc
-        self.on_event(result.model, "", f"failed: {exc}")
+        if not self.stages.workers.stopped:  # they did not fail
+            self.on_event(result.model, "", f"failed: {exc}")
         return replace(result, error=str(exc))
 
     def _missing(self, name: str) -> str:
@@ -400,7 +417,9 @@ class _Builder:
 def _notes(facts: dict[str, Any]) -> list[str]:
     """What the summary says below its table."""
     notes = [*facts.get("conversion", {}).get("notes", []), *facts.get("notes", [])]
-    return [*([facts["no_plan"]] if "no_plan" in facts else []), *notes]
+    if "calibration" in facts:
+        notes.insert(0, f"calibrated with {facts['calibration']['summary']}; coverage: {facts['calibration']['file']}")
+    return notes
 
 
 def worst_parity(facts: dict[str, Any]) -> float | None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from trtkit.accelerator import optimization_block
 from trtkit.artifacts import StageRun, fingerprint
-from trtkit.build_plan import Served
-from trtkit.build_plans import PLAN_FILE, PlanStages
+from trtkit.build_plan import NothingToPublish, Served
+from trtkit.build_plans import ENGINE, PLAN_FILE, PlanStages
 from trtkit.compat import installed
 from trtkit.container_build import in_container_files
 from trtkit.engine import (
@@ -29,6 +29,7 @@ from trtkit.engine.recorded import read_shapes
 from trtkit.errors import BuildError, MissingDependencyError, ProjectError
 from trtkit.export.onnx_file import MODEL_FILE
 from trtkit.gpu import gpu_state
+from trtkit.precision.key import CPU, flavour_of, is_quantized
 from trtkit.signature import Signature
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class EngineStages:
         on_tensorrt = "tensorrt" in (self.target.backend, self.target.execution_provider)
         needed = on_tensorrt or self.options.check_engine or self.options.named == name
         self.profiles = self._profiles(name, exported.facts) if needed else []
+        if self.target.backend == "tensorrt" and self.target.fallback is None and not self.options.check_engine:
+            self._refuse_early(name)
 
     def run(self, name: str, served: Served, reports: list[StageReport]) -> Served:
         """Prove the graph if asked to, and build the plan or say why there is none."""
@@ -136,6 +139,13 @@ class EngineStages:
     def _check(self, name: str, served: Served, profiles: Sequence[Profile], reports: list[StageReport]) -> None:
         if installed("tensorrt-rtx") is None:
             raise MissingDependencyError("--check-engine builds with TensorRT-RTX; run: pip install 'trtkit[rtx]'")
+        if is_quantized(served.precision) and flavour_of(self.target) == CPU:
+            others = [target for target, one in self.project.targets.items() if one.on_gpu]
+            raise ProjectError(
+                f"{self.project.where('models', name, 'precision')}: --check-engine builds what TensorRT takes, and the "
+                f"{served.precision} graph of target '{self.options.target_name}' is quantized for the CPU; choose a "
+                f"target on a GPU with --target (available: {', '.join(others) or 'none'})"
+            )
         capability = next(iter(self.target.compute_capabilities), None)
         inputs = {
             "graph": served.run.artifact,
@@ -201,19 +211,39 @@ class EngineStages:
             return "tensorrt is not installed (pip install 'trtkit[gpu]')"
         return ""
 
-    def _without_plan(self, name: str, served: Served, why: str) -> Served:
-        """The graph itself for the target's fallback; an error where there is none, unless a container builds it."""
-        command = f"trtkit build {name} --target {self.options.target_name} --in-container"
-        how = f"`{command}` writes what builds it there"
-        if self.options.in_container:
-            files = in_container_files(self.project, [name], self.options.target_name, self.target)
-            how = f"run {' or '.join(str(file.relative_to(self.project.root)) for file in files)} where the GPU is"
-        if self.target.fallback is None:
-            where = self.project.where("targets", self.options.target_name)
-            raise BuildError(
-                f"{where}: no plan was built for model '{name}': {why}; {how}, or give the target "
-                "`fallback: onnxruntime` to serve the graph meanwhile"
+    def _refuse_early(self, name: str) -> None:
+        """Say that nothing can be published before the calibration, where no plan is built here nor was elsewhere."""
+        here, wanted = self._buildable(), self.target.compute_capabilities
+        some = [capability for capability in wanted or here if capability in here]
+        kept = (
+            [*(self.project.state / "stages" / name).glob(f"{ENGINE}*.json")] if not self.options.in_container else []
+        )
+        if not some and not kept:
+            self._refuse_without_plan(name, self.why_no_plan(), self._how(name))
+
+    def _how(self, name: str) -> str:
+        """What builds the plan elsewhere."""
+        if not self.options.in_container:
+            return (
+                f"`trtkit build {name} --target {self.options.target_name} --in-container` writes what builds it there"
             )
+        files = in_container_files(self.project, [name], self.options.target_name, self.target)
+        return f"run {' or '.join(str(file.relative_to(self.project.root)) for file in files)} where the GPU is"
+
+    def _refuse_without_plan(self, name: str, why: str, how: str) -> NoReturn:
+        """Nothing is published without plan and fallback, which is no mistake where a container is to build it."""
+        if self.options.in_container:
+            raise NothingToPublish(f"no plan was built: {why}; {how}")
+        raise BuildError(
+            f"{self.project.where('targets', self.options.target_name)}: no plan was built for model '{name}': {why}; "
+            f"{how}, or give the target `fallback: onnxruntime` to serve the graph meanwhile"
+        )
+
+    def _without_plan(self, name: str, served: Served, why: str) -> Served:
+        """The graph itself for the target's fallback, where it has one."""
+        how = self._how(name)
+        if self.target.fallback is None:
+            self._refuse_without_plan(name, why, how)
         what = f"the {served.precision} graph"
         if {"bf16", "fp8"} & set(served.precision.split("+")):  # ONNX Runtime has no CPU kernels for them
             what = f"the fp32 graph (onnxruntime does not run {served.precision} on every machine)"

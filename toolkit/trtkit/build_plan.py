@@ -21,8 +21,12 @@ from trtkit.repository import CONFIG_FILE, Publication, PublishedVersion, config
 WARMUP = "warmup"
 _KEPT_FACTS = (
     "signature", "max_batch_size", "batch", "ranges", "axis_size", "opset", "ir_version", "changes", "parity",
-    "tool_versions", "conversion", "metric", "race", "engine", "profiles", "no_plan",
+    "tool_versions", "calibration", "conversion", "metric", "race", "engine", "profiles", "no_plan",
 )  # fmt: skip
+
+
+class NothingToPublish(Exception):  # noqa: N818 - no error: what was asked for was done
+    """A model of which nothing is published in this build; the text says why, and what comes next."""
 
 
 @dataclass(frozen=True)

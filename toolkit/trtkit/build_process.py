@@ -9,6 +9,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,51 @@ from trtkit.project import Project
 _LOG_LINES = 12
 
 
-def run_worker(project: Project, name: str, stage: str, inputs: dict[str, str], options: dict[str, Any]) -> float:
+class Workers:
+    """The worker processes of one build, which end when it is interrupted.
+
+    Ctrl-C reaches the main thread only: the workers are in sessions of their own, because what they would print about
+    it is no reader's concern, and what they started has to end with them.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+
+    def stop(self) -> None:
+        """End them all; those that are started later end at once."""
+        with self._lock:
+            self.stopped = True
+            for process in self._running:
+                _kill(process)
+
+    @contextmanager
+    def holding(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+        """A worker, for as long as it is waited for."""
+        with self._lock:
+            self._running.add(process)
+            if self.stopped:
+                _kill(process)
+        try:
+            yield
+        except BaseException:
+            _kill(process)
+            process.wait()
+            raise
+        finally:
+            with self._lock:
+                self._running.discard(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def run_worker(
+    project: Project, name: str, stage: str, inputs: dict[str, str], options: dict[str, Any], workers: Workers
+) -> float:
     """Run one stage of a model in a process of its own, which remembers the run.
 
     Args:
@@ -29,6 +76,7 @@ def run_worker(project: Project, name: str, stage: str, inputs: dict[str, str], 
         stage: ``export``, ``calibration``, ``precision`` or ``race``.
         inputs: the fingerprints to remember the run with.
         options: what the stage starts from.
+        workers: of the build, which this one joins.
 
     Returns:
         The seconds it took.
@@ -47,15 +95,12 @@ def run_worker(project: Project, name: str, stage: str, inputs: dict[str, str], 
         process = subprocess.Popen(
             [sys.executable, "-m", "trtkit.build_worker", json.dumps(request), str(writer), str(os.getpid())],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=[writer], cwd=project.root,
+            start_new_session=True,
         )  # fmt: skip
         os.close(writer)
-        try:
+        with workers.holding(process):
             answer = pipe.read()
             code = process.wait()
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
     try:
         result = json.loads(answer)
     except ValueError as exc:  # nothing, or half of it

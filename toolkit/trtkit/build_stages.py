@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtkit.artifacts import Cache, StageRun, fingerprint
 from trtkit.build_plan import Served
-from trtkit.build_process import run_worker
+from trtkit.build_process import Workers, run_worker
 from trtkit.errors import BuildError
 from trtkit.export.key import STAGE as EXPORT
 from trtkit.export.key import export_inputs
@@ -85,7 +85,7 @@ class Stages:
 
     def __init__(self, project: Project, options: BuildOptions, on_event: OnEvent) -> None:
         self.project, self.options, self.on_event = project, options, on_event
-        self.cache = Cache(project.state)
+        self.cache, self.workers = Cache(project.state), Workers()
 
     def source(self, name: str, reports: list[StageReport]) -> Served:
         """Everything from the source to what is published, adding a report per stage.
@@ -152,6 +152,7 @@ class Stages:
         spec, flavour = self.project.models[name], flavour_of(self.options.target)
         calibration = self._calibration(name, precision, exported, reports)
         inputs = precision_inputs(spec, precision, flavour, exported.artifact, calibration)
+        found = {"calibration": self._coverage(name, calibration)} if calibration else {}
         options: dict[str, Any] = {"exported": exported.artifact, "calibration": calibration, "flavour": flavour}
         if precision == "auto":
             options["plot"] = str(self.project.state / "reports" / f"{name}.race.svg")
@@ -162,7 +163,13 @@ class Stages:
             precision = str(run.facts["race"]["chosen"])
         else:
             run = self.worker(name, PRECISION, inputs, {**options, "precision": precision}, reports)
-        return Served(exported, run, precision, {**exported.facts, **run.facts}, target)
+        return Served(exported, run, precision, {**exported.facts, **run.facts, **found}, target)
+
+    def _coverage(self, name: str, calibration: str) -> dict[str, Any]:
+        """What the calibration saw: in a line, and where all of it is."""
+        run = next(run for run in self.cache.runs(name, CALIBRATION) if run.artifact == calibration)
+        file = self.project.state / "objects" / calibration / "calibration.json"
+        return {"summary": run.facts["summary"], "cache": calibration, "file": str(file.relative_to(self.project.root))}
 
     def _calibration(self, name: str, precision: str, exported: StageRun, reports: list[StageReport]) -> str:
         """The sha256 of the calibration cache; ``""`` where none is needed, or the race has no data for one."""
@@ -184,7 +191,7 @@ class Stages:
         before(name)
         why = self.reason(name, stage, inputs)
         self.on_event(name, stage, why)
-        seconds = run_worker(self.project, name, stage, inputs, options)
+        seconds = run_worker(self.project, name, stage, inputs, options, self.workers)
         self.on_event(name, stage, "done")
         reports.append(StageReport(stage, True, why, seconds))
         return self.cache.runs(name, stage)[0]

@@ -21,8 +21,11 @@ from trtkit.artifacts import file_errors, write_atomically
 from trtkit.errors import ProjectError
 from trtkit.images import image_facts, parse_version
 from trtkit.project import Project, Target
+from trtkit.project.callables import split_reference
 
 MOUNT = "/project"
+REQUIREMENT = "TRTKIT_REQUIREMENT"
+_SHELL_NAME = "trtkit"
 _SITE = "/tmp/trtkit"
 _SOURCE_EXTRAS = {"sklearn": "sklearn", "torch": "torch", "huggingface": "huggingface"}
 # labels of NVIDIA's GPU feature discovery: https://github.com/NVIDIA/k8s-device-plugin, docs/gpu-feature-discovery
@@ -46,11 +49,12 @@ def docker_command(
     Raises:
         ProjectError: the target has no image, is of another backend, or its TensorRT cannot be installed.
     """
-    _check(project, target_name, target)
+    _check(project, models, target_name, target)
     command = [
         "docker run --rm --init --gpus=1 --shm-size=1g --ulimit=memlock=-1",
         '--user="$(id -u):$(id -g)"',
         *(f"--env={name}={value}" for name, value in _environment(runs_as_root=False).items()),
+        f"--env={REQUIREMENT}",
         f'--mount=type=bind,source="$PWD",target={MOUNT}',
         f"--workdir={MOUNT}",
         shlex.quote(str(target.image)),
@@ -83,7 +87,7 @@ def kubernetes_job(
     Raises:
         ProjectError: as `docker_command`.
     """
-    _check(project, target_name, target)
+    _check(project, models, target_name, target)
     script = _script(project, models, target_name, target, requirement)
     capabilities: Sequence[str | None] = target.compute_capabilities or (None,)
     jobs = []
@@ -108,6 +112,10 @@ def in_container_files(project: Project, models: Sequence[str], target_name: str
     gpu = f"a GPU of compute capability {first}" if target.compute_capabilities else "the target's GPU"
     again = "".join(f", then on one of {other}" for other in others)
     note = f"# Builds the plan for target {target_name}. trtkit has not run this: run it on {gpu}{again}.\n"
+    note += (
+        f"# pip installs {_requirement(project, models)}; where no index has it, set {REQUIREMENT} to what pip can\n"
+    )
+    note += "# install, e.g. './trtkit.whl[cpu]' for a wheel in the project's folder.\n"
     docker = docker_command(project, models, target_name, target)
     script = f'#!/bin/sh\n{note}set -eu\ncd "$(dirname "$0")/../.."\nexec {docker}\n'
     job = f"{note}# The project's folder has to lie in the claim 'trtkit-project'; apply the Jobs one by one.\n"
@@ -123,7 +131,7 @@ def in_container_files(project: Project, models: Sequence[str], target_name: str
     return files
 
 
-def _check(project: Project, target_name: str, target: Target) -> None:
+def _check(project: Project, models: Sequence[str], target_name: str, target: Target) -> None:
     where = f"{project.where('targets', target_name)}: target '{target_name}'"
     if target.backend != "tensorrt":
         raise ProjectError(f"{where} is of backend {target.backend}; only TensorRT plans are built in a container")
@@ -134,6 +142,12 @@ def _check(project: Project, target_name: str, target: Target) -> None:
             f"{project.where('repository')}: the repository {project.repository} lies outside the project's folder, "
             "which is all that the container sees; put it inside"
         )
+    for where_given, file in _files(project, models):
+        if not file.resolve().is_relative_to(project.root.resolve()):
+            raise ProjectError(
+                f"{where_given}: {file} lies outside the project's folder, which is all that the container sees; "
+                "put it inside"
+            )
     version = parse_version(target.tensorrt_version or _tensorrt_version(target))
     if version and len(version) < 3:
         raise ProjectError(
@@ -148,30 +162,48 @@ def _check(project: Project, target_name: str, target: Target) -> None:
         )
 
 
+def _files(project: Project, models: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    """What the models are made from, and where the project file says so."""
+    for name, model in project.models.items():
+        if models and name not in models:
+            continue
+        named = {("source", model.source.kind): model.source.reference} if model.source else {}
+        named |= {("evaluate", "data"): model.evaluate.data} if model.evaluate else {}
+        named |= {("calibration", "data"): model.calibration.data} if model.calibration else {}
+        for key, reference in named.items():
+            yield project.where("models", name, *key), split_reference(reference, project.root)[0]
+
+
 def _script(project: Project, models: Sequence[str], target_name: str, target: Target, requirement: str | None) -> str:
     """The commands inside the container: install beside the image's packages, then build."""
     version = parse_version(target.tensorrt_version or _tensorrt_version(target))[:3]
-    packages = [requirement or f"trtkit[{','.join(_extras(project, models))}]=={__version__}"]
-    lines = []
+    packages = []
+    lines = [f"{_SHELL_NAME}={shlex.quote(requirement or _requirement(project, models))}"]
     if version:  # the image's own Python package may be absent, or of another version than its library
         packages.append(f"tensorrt=={'.'.join(map(str, version))}.*")
     else:
         lines.append(
             "python3 -c 'import tensorrt' || { echo 'this image has no Python package tensorrt' >&2; exit 3; }"
         )
-    install = ["python3", "-m", "pip", "install", "--quiet", "--target", _SITE, *packages]
+    install = shlex.join(["python3", "-m", "pip", "install", "--quiet", "--target", _SITE])
+    install += f' "${{{REQUIREMENT}:-${_SHELL_NAME}}}" {shlex.join(packages)}'
     build = ["python3", "-m", "trtkit", "build", *models, "--project", project.file.name, "--target", target_name]
-    return "\n".join([*lines, shlex.join(install), f"PYTHONPATH={_SITE} {shlex.join(build)}"])
+    return "\n".join([*lines, install.rstrip(), f"PYTHONPATH={_SITE} {shlex.join(build)}"])
 
 
 def _environment(*, runs_as_root: bool) -> dict[str, str]:
     # an image's Python may be marked as managed by its distribution; older pips do not know the option for it
-    return {"PIP_BREAK_SYSTEM_PACKAGES": "1"} if runs_as_root else {"PIP_BREAK_SYSTEM_PACKAGES": "1", "HOME": "/tmp"}
+    environment = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}
+    return environment if runs_as_root else {**environment, "HOME": "/tmp"}
 
 
 def _tensorrt_version(target: Target) -> str | None:
     facts = image_facts(target.image)
     return facts.tensorrt if facts else None
+
+
+def _requirement(project: Project, models: Sequence[str]) -> str:
+    return f"trtkit[{','.join(_extras(project, models))}]=={__version__}"
 
 
 def _extras(project: Project, models: Sequence[str]) -> list[str]:
@@ -196,7 +228,9 @@ def _job(name: str, image: str, script: str, claim: str, labels: Mapping[str, st
         "image": image,
         "command": ["bash", "-ceu", script],
         "workingDir": MOUNT,
-        "env": [{"name": key, "value": value} for key, value in _environment(runs_as_root=True).items()],
+        "env": [
+            {"name": key, "value": value} for key, value in {**_environment(runs_as_root=True), REQUIREMENT: ""}.items()
+        ],
         "resources": {"limits": {_LABEL: 1}},
         "volumeMounts": [{"name": "project", "mountPath": MOUNT}, {"name": "shm", "mountPath": "/dev/shm"}],
     }

@@ -117,7 +117,7 @@ def _print_results(out: Console, results: list[BuildResult], explain: bool, seco
             out.print(f"Everything is up to date ({current} model{'s' * (current > 1)}, nothing to do).", markup=False)
         _print_skipped(out, results)
         for result in results:
-            _print_findings(out, result)
+            _print_asked(out, result)
         return
     from rich.table import Table
 
@@ -130,7 +130,9 @@ def _print_results(out: Console, results: list[BuildResult], explain: bool, seco
     out.print(table)
     _print_skipped(out, results)
     for result in results:
-        _print_findings(out, result)
+        _print_asked(out, result)
+        for note in result.notes:
+            out.print(f"{result.model}: {note}", markup=False, soft_wrap=True)
 
 
 def _print_reasons(out: Console, results: list[BuildResult]) -> None:
@@ -155,16 +157,16 @@ def _row(result: BuildResult) -> tuple[str, ...]:
     return (result.model, str(result.version or "–"), result.precision, size, error, metric, stages)
 
 
-def _print_findings(out: Console, result: BuildResult) -> None:
-    """What does not fit in a row: the race, derived profiles, the check of the engine, notes."""
+def _print_asked(out: Console, result: BuildResult) -> None:
+    """What was asked for and does not fit in a row: the race, derived profiles, the check of the engine, a plan."""
     if result.race:
         _print_race(out, result.model, result.race)
     if result.derived:
         _print_derived(out, result.model, result.derived)
     if result.check_engine:
         out.print(f"{result.model}: check-engine: {result.check_engine['summary']}", markup=False, soft_wrap=True)
-    for note in result.notes:
-        out.print(f"{result.model}: {note}", markup=False, soft_wrap=True)
+    if result.no_plan:
+        out.print(f"{result.model}: {result.no_plan}", markup=False, soft_wrap=True)
 
 
 def _print_race(out: Console, model: str, race: dict[str, Any]) -> None:

@@ -56,7 +56,21 @@ def calibrate_model(project: Project, name: str, exported: Path, facts: dict[str
         (folder / CACHE_FILE).write_text(json.dumps(ranges.to_json(), indent=1, sort_keys=True) + "\n")
         if calibration.quantizer == "modelopt":
             np.savez(folder / ROWS_FILE, **samples.inputs)
-    return {"coverage": ranges.coverage, "data": samples.origin, "samples": len(samples)}
+    return {"coverage": ranges.coverage, "summary": _summary(ranges, samples.origin)}
+
+
+def _summary(ranges: Ranges, data: str) -> str:
+    """The coverage in one line."""
+    coverage = ranges.coverage
+    shapes = ", ".join(f"{name}{shape}" for name, all_shapes in coverage["shapes"].items() for shape in all_shapes[:3])
+    clipped = {name: found["clipped"] for name, found in coverage["tensors"].items()}
+    worst = max(clipped, key=lambda name: clipped[name], default="")
+    parts = [f"{coverage['samples']} samples of {data} ({shapes}), {len(clipped)} tensors by {ranges.method}"]
+    if worst and clipped[worst]:
+        parts.append(f"at most {clipped[worst]:.3%} of the values clipped (tensor '{worst}')")
+    if coverage["dead"]:
+        parts.append(f"always 0: {', '.join(coverage['dead'])}")
+    return ", ".join(parts)
 
 
 def read_cache(folder: Path) -> Ranges:

@@ -24,7 +24,7 @@ from trtkit.export.onnx_file import read_onnx
 from trtkit.export.quiet import quiet
 from trtkit.export.sentences import one_line
 from trtkit.precision.calibration import Ranges
-from trtkit.precision.cpu_prepare import bias_problem, spread_biases, store_constants
+from trtkit.precision.cpu_prepare import bias_problem, plain_biases, store_constants
 from trtkit.precision.graph_edit import all_nodes, consumers, element_types, name_nodes, producers, sort_nodes
 from trtkit.precision.qdq import QuantizeResult, at_opset, inner_nodes, nothing_quantized, refuse_quantized
 from trtkit.precision.qdq_rules import DEQUANTIZE, QUANTIZE, count_qdq
@@ -82,7 +82,7 @@ def quantize_cpu(
 def _static(model: onnx.ModelProto, ranges: Ranges, kept: Kept, where: str) -> QuantizeResult:
     """Unsigned activations and per-channel signed weights in Q/DQ form, from our ranges."""
     name_nodes(model)
-    spread_biases(model)
+    plain_biases(model)
     left = _left_static(model, ranges, kept)
     if all(node.name in left for node in model.graph.node if is_weighted(node)):
         raise nothing_quantized(model, "INT8", _weighted_only(model, left), where)
@@ -118,7 +118,8 @@ def _left_static(model: onnx.ModelProto, ranges: Ranges, kept: Kept) -> dict[str
         reason = kept.reason(node)
         if not reason and is_weighted(node) and node.op_type != "MatMul" and not operands(node, constants)[1]:
             reason = "its weight is not constant"
-        reason = reason or bias_problem(node, constants)
+        if not reason and is_weighted(node):
+            reason = bias_problem(node, constants)
         if not reason and missing:
             reason = f"the calibration has no range for '{missing[0]}'"
         if reason:

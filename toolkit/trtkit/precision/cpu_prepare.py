@@ -3,7 +3,9 @@
 """Put constants into the form in which ONNX Runtime's quantizer knows them.
 
 Found with ONNX Runtime 1.31.1: it takes the result of a Constant or of a transposed constant for an activation, and
-quantizes a bias with one scale for each scale of the weight, whatever shape the bias has.
+quantizes a bias with one scale for each scale of the weight, whatever shape the bias has. The factor of a Gemm's bias,
+`beta`, it drops without applying it; and what it makes of a Gemm whose bias is an activation, the optimizer computes
+wrongly.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from onnx import numpy_helper
 
 from trtkit.precision.graph_edit import Names, attribute_of, initializers
 from trtkit.precision.qdq_weights import channel_axis
-from trtkit.precision.quantizable import TRANSPARENT, Constants, drop_unread, is_weighted
+from trtkit.precision.quantizable import TRANSPARENT, Constants, drop_unread
 
 
 def store_constants(model: onnx.ModelProto) -> None:
@@ -34,27 +36,39 @@ def store_constants(model: onnx.ModelProto) -> None:
     drop_unread(model.graph, before)
 
 
-def spread_biases(model: onnx.ModelProto) -> None:
-    """Give each Gemm whose bias is [1, channels] or a single value one of [channels]; changed in place."""
+def plain_biases(model: onnx.ModelProto) -> None:
+    """Give each Gemm with a constant bias one of [channels] and no factor, where it can be; changed in place."""
     constants, names = Constants(model), Names(model)
     for node in model.graph.node:
-        channels = _channels(node, constants) if node.op_type == "Gemm" else 0
-        bias = constants.get(node.input[2]) if channels else np.zeros(0)
-        if bias.shape != (channels,) and bias.shape in ((), (1,), (1, 1), (1, channels)):
-            flat = np.ascontiguousarray(np.broadcast_to(bias.ravel(), (channels,)))
-            node.input[2] = names.free(f"{node.input[2]}_by_channel")
-            model.graph.initializer.append(numpy_helper.from_array(flat, node.input[2]))
+        channels, factor = _channels(node, constants) if node.op_type == "Gemm" else 0, attribute_of(node, "beta")
+        if not channels:
+            continue
+        bias = constants.get(node.input[2])
+        if (bias.shape == (channels,) and factor is None) or bias.shape not in _one_row(channels):
+            continue
+        row = np.broadcast_to(bias.ravel(), (channels,)) * np.float32(1 if factor is None else factor.f)
+        node.input[2] = names.free(f"{node.input[2]}_by_channel")
+        model.graph.initializer.append(numpy_helper.from_array(row, node.input[2]))
+        if factor is not None:
+            node.attribute.remove(factor)
+
+
+def _one_row(channels: int) -> tuple[tuple[int, ...], ...]:
+    """The shapes of a Gemm's bias that is the same in all rows."""
+    return (), (1,), (1, 1), (channels,), (1, channels)
 
 
 def bias_problem(node: onnx.NodeProto, constants: Constants) -> str:
-    """Why ONNX Runtime's quantizer would fail on a node's constant bias; "" where it does not."""
-    channels = _channels(node, constants) if is_weighted(node) else 0
-    if not channels:
+    """Why a Conv, ConvTranspose or Gemm cannot be quantized with its bias; "" where it can."""
+    if len(node.input) < 3 or not node.input[2]:
         return ""
+    if node.input[2] not in constants:
+        return "its bias is not constant"
     group = attribute_of(node, "group")
     if node.op_type == "ConvTranspose" and group is not None and group.i > 1:
         return "ONNX Runtime's quantizer has no form for the bias of a grouped ConvTranspose"
-    return "" if constants.get(node.input[2]).shape == (channels,) else "its bias is not one value for each channel"
+    fits = constants.get(node.input[2]).shape == (_channels(node, constants),)
+    return "" if fits else "its bias is not one value for each channel"
 
 
 def _channels(node: onnx.NodeProto, constants: Constants) -> int:

@@ -36,8 +36,8 @@ from trtkit.precision.half_rules import (
     HALF_TYPES,
     MAIN_DOMAINS,
     OPSET_BF16_MIN,
-    STAYS_FP32,
     opset_for_half,
+    stays_fp32,
 )
 
 # the first IR version in which a weight is no input
@@ -176,7 +176,7 @@ def _keep(found: dict[str, str], nodes: list[onnx.NodeProto], reason: str) -> No
 def _raised(model: onnx.ModelProto, half: int, asked: Collection[str]) -> tuple[onnx.ModelProto, list[str]]:
     """The model in the first opset whose schemas let its nodes be half, and a note if that is another one."""
     opset, types = main_opset(model), element_types(model)
-    nodes = [node for node in all_nodes(model) if node.name not in asked and node.op_type not in STAYS_FP32]
+    nodes = [node for node in all_nodes(model) if node.name not in asked and not stays_fp32(node.op_type, half)]
     lowest = OPSET_BF16_MIN if half == TensorProto.BFLOAT16 else opset
     wanted = max(opset, lowest, *(opset_for_half(node, types, opset, half) for node in nodes))
     if wanted == opset:

@@ -17,9 +17,9 @@ from trtkit.precision.half_rules import (
     FUSES_DEQUANTIZED,
     MAIN_DOMAINS,
     MOVES,
-    STAYS_FP32,
     Slots,
     slots_of,
+    stays_fp32,
 )
 
 FLOAT = TensorProto.FLOAT
@@ -156,8 +156,8 @@ class Plan:
             return f"is an operator of the domain {node.domain}, whose half types are not known"
         if slots.unknown:
             return "works on values whose types are not known"
-        if node.op_type in STAYS_FP32:
-            return STAYS_FP32[node.op_type]
+        if (always := stays_fp32(node.op_type, self.half)) is not None:
+            return always
         if not (slots.inputs or slots.outputs):
             return f"{node.op_type} has no {TYPE_NAMES[self.half]} in opset {self.opset}"
         if slots.fixed_outputs and not slots.outputs:

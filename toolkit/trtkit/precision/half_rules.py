@@ -23,11 +23,13 @@ OPSET_BF16_MIN = 13
 MAIN_DOMAINS = ("", "ai.onnx")
 
 # operators that would be wrong in half precision, whatever their values are
-STAYS_FP32 = {
+_STAYS_FP32 = {
     "CumSum": "adds up a long row, and half precision counts no further than 2048",
     "GridSample": "reads at coordinates, which half precision rounds",
     "RoiAlign": "reads at coordinates, which half precision rounds",
 }
+# operators that TensorRT-RTX 1.7 refuses in BF16: the parser mixes types for a GRU, the compiler has no deconvolution
+_STAYS_FP32_IN_BF16 = dict.fromkeys(("ConvTranspose", "GRU"), "has no BF16 in TensorRT")
 # region and scales decide about sizes; TensorRT wants them in FP32
 _FP32_INPUTS = {"Resize": (1, 2), "Upsample": (1,)}
 # mean and deviation have the type that the attribute stash_type says, FP32 by default
@@ -98,6 +100,12 @@ def slots_of(node: onnx.NodeProto, types: Mapping[str, int], opset: int, half: i
         tuple(i for i in inputs if i not in free),
         tuple(i for i in outputs if i not in made),
     )
+
+
+def stays_fp32(operator: str, half: int) -> str | None:
+    """Why an operator is never half, whatever its schema allows; None where it may be."""
+    found = _STAYS_FP32.get(operator)
+    return found or (_STAYS_FP32_IN_BF16.get(operator) if half == TensorProto.BFLOAT16 else None)
 
 
 def _follows(node: onnx.NodeProto, formals: Any, index: int, bound: Collection[str]) -> bool:
