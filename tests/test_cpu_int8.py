@@ -225,6 +225,116 @@ def test_the_quantizers_own_errors_become_ours(tmp_path: Path, monkeypatch: pyte
         quantized(conv_net((4, 6), 8), tmp_path, images(8))
 
 
+# --- constants and biases as other exporters write them ----------------------------------------------------------
+
+
+def constant_in_a_node(graph: Graph, x: str) -> None:
+    graph.op("Constant", [], "w", value=numpy_helper.from_array(normal(16, 8)))
+    graph.op("MatMul", [x, "w"], "y")
+
+
+def transposed_constant(graph: Graph, x: str) -> None:
+    graph.op("MatMul", [x, graph.op("Transpose", [graph.constant("w", normal(8, 16))], "wt", perm=[1, 0])], "y")
+
+
+def constants_of_a_convolution(graph: Graph, x: str) -> None:
+    x = graph.op("Reshape", [x, graph.constant("shape", [0, 4, 4], np.int64)], "image")
+    graph.op("Constant", [], "w", value=numpy_helper.from_array(normal(6, 4, 2)))
+    graph.op("Constant", [], "b", value=numpy_helper.from_array(normal(6)))
+    graph.op("Conv", [x, "w", "b"], "y")
+
+
+def bias_in_one_row(graph: Graph, x: str) -> None:
+    graph.op("Gemm", [x, graph.constant("w", normal(16, 8)), graph.constant("b", normal(1, 8))], "y")
+
+
+def bias_of_one_value(graph: Graph, x: str) -> None:
+    graph.op("Gemm", [x, graph.constant("w", normal(8, 16)), graph.constant("b", 2.0)], "y", transB=1)
+
+
+def bias_with_a_factor(graph: Graph, x: str) -> None:
+    weights = [graph.constant("w", normal(16, 8)), graph.constant("b", normal(8) * 9)]
+    graph.op("Gemm", [x, *weights], "y", alpha=0.5, beta=0.25)
+
+
+def normal(*shape: int) -> Array:
+    return np.random.default_rng(8).normal(0, 1, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("write", "rank"),
+    [
+        (constant_in_a_node, 1), (transposed_constant, 1), (constants_of_a_convolution, 2), (bias_in_one_row, 1),
+        (bias_of_one_value, 1), (bias_with_a_factor, 1),
+    ],
+)  # fmt: skip
+def test_constants_and_biases_of_other_exporters(
+    write: Callable[[Graph, str], None], rank: int, tmp_path: Path
+) -> None:
+    graph, rows = Graph(seed=8), {"x": normal(32, 16)}
+    write(graph, "x")
+    model = graph.model({"x": (TensorProto.FLOAT, ["batch", 16])}, {"y": ["batch", *[None] * rank]})
+    result = quantized(model, tmp_path, rows)
+    onnx.checker.check_model(result.model, full_check=True)
+    assert (result.quantized["nodes"], result.quantized["weights"], result.skipped) == (1, 1, {})
+    assert error_of(model, result.model, rows) < 0.03
+
+
+def test_a_transposed_constant_is_dynamic_too(tmp_path: Path) -> None:
+    graph = Graph(seed=8)
+    transposed_constant(graph, "x")
+    shares = graph.op("Softmax", ["y"], "shares")
+    graph.op("MatMul", [shares, graph.weight("v", 8, 4)], "z")
+    model = graph.model({"x": (TensorProto.FLOAT, ["batch", 16])}, {"z": ["batch", 4]})
+    onnx.save(model, tmp_path / "model.onnx")
+    result = quantize_cpu(tmp_path / "model.onnx", None, tmp_path, where=WHERE)
+    assert (result.quantized["nodes"], result.skipped) == (2, {})
+    assert error_of(model, result.model, {"x": normal(32, 16)}) < 0.05
+
+
+def test_a_bias_that_has_no_quantized_form_leaves_its_node_out(tmp_path: Path) -> None:
+    graph = Graph(seed=8)
+    first = graph.op("Gemm", ["x", graph.constant("w", normal(16, 8)), graph.constant("b", normal(8))], "first")
+    graph.op("Gemm", [first, graph.constant("v", normal(8, 8)), first], "second")
+    x = graph.op("Reshape", ["second", graph.constant("shape", [0, 4, 2], np.int64)], "image")
+    grouped = [graph.constant("g", normal(4, 3, 2)), graph.constant("c", normal(6))]
+    graph.op("ConvTranspose", [x, *grouped], "y", group=2)
+    model = graph.model({"x": (TensorProto.FLOAT, ["batch", 16])}, {"y": ["batch", 6, 3]})
+    result = quantized(model, tmp_path, {"x": normal(32, 16)})
+    assert result.skipped == {
+        "node_second": "its bias is not constant",
+        "node_y": "ONNX Runtime's quantizer has no form for the bias of a grouped ConvTranspose",
+    }
+    assert error_of(model, result.model, {"x": normal(32, 16)}) < 0.03
+
+
+def test_what_a_loop_reads_stands_before_it(tmp_path: Path) -> None:
+    graph, rows = Graph(seed=8), {"x": normal(32, 16)}
+    made = graph.op("Concat", [graph.op("MatMul", ["x", graph.constant("w", normal(16, 8))], "m"), "m"], "made", axis=1)
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["going"], ["still"]),
+            helper.make_node("Add", ["carried", made], ["next"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("carried", TensorProto.FLOAT, ["batch", 16]),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, ["batch", 16]),
+        ],
+    )
+    rounds = [graph.constant("rounds", 2, np.int64), graph.constant("always", True, np.bool_)]
+    graph.op("Loop", [*rounds, "x"], "y", body=body)
+    model = graph.model({"x": (TensorProto.FLOAT, ["batch", 16])}, {"y": ["batch", 16]})
+    result = quantized(model, tmp_path, rows)
+    onnx.checker.check_model(result.model, full_check=True)
+    assert error_of(model, result.model, rows) < 0.05
+
+
 # --- dynamic ------------------------------------------------------------------------------------------------------
 
 

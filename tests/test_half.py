@@ -338,6 +338,31 @@ def test_resize_keeps_its_region_and_scales(tmp_path: Path) -> None:
         builds(result.model, tmp_path, {"x": ShapeRange((1, 1, 4, 4), (2, 1, 4, 4), (4, 1, 4, 4))})
 
 
+def test_what_tensorrt_refuses_in_bf16_stays_fp32(tmp_path: Path) -> None:
+    model = text_model(
+        "g (float[N,2,4] x) => (float[N,3,5] y) <float[2,3,2] w = {1,2,3,4,5,6,7,8,9,1,2,3}> "
+        "{ [r] r = Relu(x) [t] t = ConvTranspose(r, w) [e] y = Relu(t) }"
+    )
+    result = converted(model, "BF16")
+    assert result.kept == {"t": "has no BF16 in TensorRT"}
+    builds(result.model, tmp_path, {"x": ShapeRange((1, 2, 4), (2, 2, 4), (4, 2, 4))})
+    assert converted(model).kept == {}
+
+
+@pytest.mark.parametrize("dtype", CODES)
+def test_a_border_in_half_of_an_old_graph_and_of_one_without_onnx_s_own_operators(dtype: str) -> None:
+    old = text_model("g (float[N,4] x) => (float[N,4] y) { y = Shrink(x) }", 9)
+    result = converted(old, dtype, keep_operators=["Shrink"], keep_io_types=False)
+    assert element_types(result.model)["x"] == element_types(result.model)["y"] == CODES[dtype]
+    node = helper.make_node("Scaler", ["x"], ["y"], domain="ai.onnx.ml", offset=[0.0] * 4, scale=[2.0] * 4)
+    values = [helper.make_tensor_value_info(name, FLOAT, ["N", 4]) for name in "xy"]
+    foreign = helper.make_model(helper.make_graph([node], "g", values[:1], values[1:]), ir_version=10)
+    del foreign.opset_import[:]
+    foreign.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    result = converted(foreign, dtype, keep_io_types=False)
+    assert {entry.domain for entry in result.model.opset_import} == {"", "ai.onnx.ml"}
+
+
 def test_operators_of_other_domains_stay_fp32() -> None:
     model = text_model(
         "g (float[N,4] x) => (float[N,4] y) { [a] e = Sin(x) [o] f = com.microsoft.Gelu(e) "
@@ -588,6 +613,9 @@ def test_an_opset_that_cannot_be_raised_is_said(monkeypatch: pytest.MonkeyPatch)
     assert result.notes == ["the opset stays 13, where some operators are FP32 only: no adapter"]
     assert set(result.kept) == {"node_q", "node_d", "node_wd", "node_m1", "node_m2"}
     no_cast_behind_dequantizers(result.model)
+    old = text_model("g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }", 12)
+    with pytest.raises(BuildError, match="^BF16 needs opset 13; this graph has 12 and onnx cannot convert it: no ad"):
+        to_half(old, "BF16")
 
 
 # any graph

@@ -26,7 +26,7 @@ from trtkit.numerics import Difference, difference
 from trtkit.project import Project, Tolerance, load_project
 from trtkit.repository import PublishedVersion
 from trtkit.signature import Signature, TensorSpec
-from trtkit.tolerance import TOLERANCES, tolerance_for
+from trtkit.tolerance import TOLERANCES, largest_value, outside_share, tolerance_for
 from trtkit.validate import MetricResult, ModelReport, OutputResult, junit_xml, reference
 
 # --- tolerances
@@ -447,3 +447,47 @@ def test_a_step_that_nobody_feeds_is_said(served: Any) -> None:
     run = reference.reference_for(made, "pipeline", version, client)
     with pytest.raises(DataError, match="ensemble 'pipeline': step 'add' has no tensor 'one' to read"):
         run({})
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8", "fp8", "int8+fp16"])
+@pytest.mark.parametrize("largest", [0.01, 1.0, 30.0])
+def test_below_fp32_the_absolute_tolerance_is_in_units_of_the_output(precision: str, largest: float) -> None:
+    rtol, atol = tolerance_for(precision, by_name("FP32"), "y", Tolerance(), largest)
+    table = TOLERANCES[precision.partition("+")[0]]
+    assert rtol == table[0]
+    assert atol == pytest.approx(table[1] * largest)
+    assert tolerance_for(precision, by_name("FP32"), "y", Tolerance(atol=0.5), largest)[1] == 0.5, "given, so as given"
+    assert tolerance_for("fp32", by_name("FP32"), "y", Tolerance(), largest) == TOLERANCES["fp32"]
+
+
+def test_an_output_of_zeros_has_the_tables_tolerance() -> None:
+    assert largest_value(np.zeros(3, np.float32)) == 0.0
+    assert tolerance_for("fp16", by_name("FP32"), "y", Tolerance(), 0.0) == TOLERANCES["fp16"]
+
+
+@pytest.mark.parametrize(
+    ("values", "largest"),
+    [([1.0, -3.0, np.nan, np.inf], 3.0), ([np.nan], 0.0), ([], 0.0), ([2, -7], 7.0), (["text"], 0.0)],
+)
+def test_the_largest_value(values: list[object], largest: float) -> None:
+    assert largest_value(np.array(values)) == largest
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "share"),
+    [
+        ("fp32", "INT64", 0.0), ("ensemble", "BYTES", 0.0), ("fp32", "FP32", 0.0), ("fp16", "FP32", 0.0),
+        ("fp16", "INT64", 0.02), ("int8", "FP32", 0.02), ("int8", "BYTES", 0.02), ("fp8+fp16", "FP32", 0.02),
+    ],
+)  # fmt: skip
+def test_what_share_may_be_outside(precision: str, dtype: str, share: float) -> None:
+    assert outside_share(precision, by_name(dtype)) == share
+
+
+@pytest.mark.parametrize(("wrong", "passes"), [(2, True), (3, False)])
+def test_a_share_of_the_elements_may_be_outside(wrong: int, passes: bool) -> None:
+    actual = np.zeros(100, np.int64)
+    actual[:wrong] = 5
+    result = difference(np.zeros(100, np.int64), actual, 0.0, 0.0, share=0.02)
+    assert (result.outside, result.allowed, result.passed) == (wrong, 2, passes)
+    assert result.to_json()["passed"] is passes

@@ -43,6 +43,8 @@ class BuildResult:
             export against its source; None when there was nothing to compare.
         metric: the task metric of the exported (``reference``) and the published graph (``value``); None without
             one, or for fp32.
+        conversion: what became of the graph's nodes: ``quantized``, ``converted``, and with their reasons
+            ``skipped``, ``kept`` and ``culprits``; None for fp32.
         race: the candidates side by side, and why one was chosen; None when there was no race.
         profiles: the optimization profiles, where the target or the command line asks for them.
         derived: what deriving them from recorded shapes gave: ``yaml`` and ``table``; None otherwise.
@@ -61,6 +63,7 @@ class BuildResult:
     target: str = ""
     max_abs_error: float | None = None
     metric: dict[str, float] | None = None
+    conversion: dict[str, Any] | None = None
     race: dict[str, Any] | None = None
     profiles: list[Any] = field(default_factory=list)
     derived: dict[str, Any] | None = None
@@ -239,7 +242,8 @@ class _Builder:
         except NothingToPublish as exc:
             return replace(result, stages=reports, skipped=str(exc))
         except TrtkitError as exc:
-            return self._failed(replace(result, stages=reports), exc)
+            checked = self.stages.checked.get(name)
+            return self._failed(replace(result, stages=reports, check_engine=checked), exc)
         facts = served.facts
         return replace(
             result,
@@ -250,6 +254,7 @@ class _Builder:
             notes=_notes(facts),
             profiles=facts.get("profiles", []),
             metric=facts.get("metric"),
+            conversion=facts.get("conversion"),
             race=facts.get("race"),
             derived=facts.get("derived"),
             check_engine=facts.get("check_engine"),

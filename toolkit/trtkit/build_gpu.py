@@ -142,8 +142,8 @@ class EngineStages:
         if is_quantized(served.precision) and flavour_of(self.target) == CPU:
             others = [target for target, one in self.project.targets.items() if one.on_gpu]
             raise ProjectError(
-                f"{self.project.where('models', name, 'precision')}: --check-engine builds what TensorRT takes, and the "
-                f"{served.precision} graph of target '{self.options.target_name}' is quantized for the CPU; choose a "
+                f"{self.project.where('models', name, 'precision')}: --check-engine builds what TensorRT takes, and "
+                f"the {served.precision} graph of target '{self.options.target_name}' is quantized for the CPU; choose a "
                 f"target on a GPU with --target (available: {', '.join(others) or 'none'})"
             )
         capability = next(iter(self.target.compute_capabilities), None)
@@ -166,7 +166,7 @@ class EngineStages:
             return {"check": check.to_json()}
 
         run = self.stages.here(name, CHECK_ENGINE, inputs, make, reports)
-        served.facts["check_engine"] = run.facts["check"]
+        served.facts["check_engine"] = self.stages.checked[name] = run.facts["check"]
         if problem := run.facts["check"].get("problem"):
             raise BuildError(f"{self.project.where('models', name)}: {problem}")
 

@@ -86,6 +86,7 @@ class Stages:
     def __init__(self, project: Project, options: BuildOptions, on_event: OnEvent) -> None:
         self.project, self.options, self.on_event = project, options, on_event
         self.cache, self.workers = Cache(project.state), Workers()
+        self.checked: dict[str, dict[str, Any]] = {}  # what --check-engine found, also of a model that fails later
 
     def source(self, name: str, reports: list[StageReport]) -> Served:
         """Everything from the source to what is published, adding a report per stage.
