@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trtkit import ShapeRange, build_engine, plan_info
 from trtkit.engine import EngineOptions
+from trtkit.errors import TrtkitError
 
 
 def shape_range(text: str) -> tuple[str, ShapeRange]:
@@ -28,12 +29,17 @@ parser.add_argument("--module", default="tensorrt", help="tensorrt (needs the GP
 parser.add_argument("--compute-capability", action="append", default=[], help="for tensorrt_rtx, e.g. 8.9")
 arguments = parser.parse_args()
 
-built = build_engine(
-    import_module(arguments.module),
-    arguments.onnx,
-    [dict(profile) for profile in arguments.profile],
-    EngineOptions(compute_capabilities=tuple(arguments.compute_capability)),
-)
+try:
+    built = build_engine(
+        import_module(arguments.module),
+        arguments.onnx,
+        [dict(profile) for profile in arguments.profile],
+        EngineOptions(compute_capabilities=tuple(arguments.compute_capability)),
+    )
+except ImportError:
+    parser.error(f"{arguments.module} is not installed")
+except TrtkitError as exc:
+    parser.exit(exc.exit_code, f"{exc}\n")
 arguments.plan.write_bytes(built.plan)
 print(f"{arguments.plan}: {len(built.plan)} bytes, {plan_info(built.plan)}")
 print(f"layers: {built.facts['layers']}, found in the {built.facts['precision_source']}")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from importlib import import_module
@@ -50,6 +51,49 @@ def test_every_command_has_json_and_help(name: str) -> None:
     assert command.help
     assert "--json" in {option for parameter in command.params for option in parameter.opts}
     assert f"  {name}" in root_help()
+
+
+def test_a_race_fits_in_80_columns() -> None:
+    from rich.console import Console
+
+    from trtkit.cli.build import _print_race
+
+    cells = ["int8", "107.1 kB", "0.073", "0.0800 (0.0000)", "0.175", "5.345", "2.14", "a long sentence " * 9]
+    columns = [
+        "candidate",
+        "size",
+        "max abs error",
+        "metric (drop)",
+        "batch 1 ms",
+        "batch 32 ms",
+        "speed-up",
+        "verdict",
+    ]
+    race = {
+        "columns": columns, "table": [cells], "remarks": ["note"], "chosen": "fp32", "why": "fp32: because",
+        "plot": "p.svg", "verdicts": {"fp32": "taken: the reference", "int8": "slower"},
+    }  # fmt: skip
+    out = Console(width=80, record=True, file=io.StringIO())
+    _print_race(out, "m", race)
+    text = out.export_text()
+    assert "…" not in text, "nothing is cut"
+    assert text.splitlines()[-4:] == ["m: int8: slower", "m: note", "m: taken: fp32: because", "m: plot: p.svg"]
+
+
+def test_derived_profiles_are_printed_as_they_stand_under_a_model() -> None:
+    from rich.console import Console
+
+    from trtkit.cli.build import _print_derived
+
+    derived = {"rows": [["a"]], "counts": [["b"]], "notes": [], "yaml": "profiles:\n  - x: {min: [1]}\n"}
+    out = Console(width=80, record=True, file=io.StringIO())
+    _print_derived(out, "m", derived)
+    assert out.export_text().endswith("under `m:` in trtkit.yaml:\n    profiles:\n      - x: {min: [1]}\n")
+
+
+def test_inspect_says_what_a_folder_is(tmp_path: Path) -> None:
+    result = trtkit("inspect", str(tmp_path))
+    assert (result.returncode, result.stderr) == (2, f"trtkit inspect: {tmp_path} is a folder; name a file in it\n")
 
 
 def test_without_a_command_the_help_and_exit_2() -> None:

@@ -50,8 +50,9 @@ def test_the_docker_command_builds_in_the_image_on_a_gpu_as_this_user(project: P
     assert {"--rm", "--gpus=1", f"--user={os.getuid()}:{os.getgid()}", "--workdir=/project"} <= set(args)
     assert "--mount=type=bind,source=/,target=/project" in args
     assert args[-4:-1] == [IMAGE, "bash", "-ceu"]
-    install, build = args[-1].splitlines()
-    assert shlex.split(install)[-2:] == [f"trtkit[cpu]=={trtkit.__version__}", "tensorrt==10.3.0.*"]
+    requirement, install, build = args[-1].splitlines()
+    assert shlex.split(requirement) == [f"trtkit=trtkit[cpu]=={trtkit.__version__}"]
+    assert shlex.split(install)[-2:] == ["${TRTKIT_REQUIREMENT:-$trtkit}", "tensorrt==10.3.0.*"]
     assert build.endswith("-m trtkit build digits --project trtkit.yaml --target l40s")
 
 
@@ -60,7 +61,10 @@ def test_the_inner_script_runs_its_steps_in_order(project: Project, tmp_path: Pa
     python = tmp_path / "python3"
     python.write_text('#!/bin/sh\necho "${PYTHONPATH-none} $*"\n')
     python.chmod(0o755)
-    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "TRTKIT_REQUIREMENT": "./a b.whl[cpu]"}
+    done = subprocess.run(["bash", "-ceu", script], env=env, capture_output=True, text=True, timeout=20, check=True)
+    assert "--target /tmp/trtkit ./a b.whl[cpu] tensorrt" in done.stdout, "a wheel, where no index has trtkit"
+    env["TRTKIT_REQUIREMENT"] = ""  # as in the Job
     done = subprocess.run(["bash", "-ceu", script], env=env, capture_output=True, text=True, timeout=20, check=True)
     install, build = done.stdout.splitlines()
     assert install.startswith("none -m pip install")
@@ -72,7 +76,7 @@ def test_a_requirement_of_ones_own(project: Project) -> None:
     script = arguments(
         docker_command(project, [], "l40s", project.targets["l40s"], requirement="./dist/trtkit 1.whl[cpu]")
     )[-1]
-    assert "./dist/trtkit 1.whl[cpu]" in shlex.split(script.splitlines()[0])
+    assert shlex.split(script.splitlines()[0]) == ["trtkit=./dist/trtkit 1.whl[cpu]"]
 
 
 def test_one_job_for_each_compute_capability(project: Project) -> None:
@@ -157,6 +161,17 @@ def test_what_cannot_be_built_in_a_container(tmp_path: Path, target: str, more: 
     for make in (docker_command, kubernetes_job, in_container_files):
         with pytest.raises(ProjectError, match=re.escape(words)):
             make(project, [], "l40s", project.targets["l40s"])
+
+
+@pytest.mark.parametrize("block", ["evaluate: {data: ../e.npz}", "calibration: {data: ../e.npz}"])
+def test_data_outside_of_the_project_are_not_seen_in_the_container(tmp_path: Path, block: str) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "e.npz").touch()
+    models = f"models:\n  digits:\n    source: {{onnx: m.onnx}}\n    {block}\n  other: {{source: {{onnx: m.onnx}}}}\n"
+    project = project_with(tmp_path / "project", f'backend: tensorrt, image: "{IMAGE}"', models)
+    with pytest.raises(ProjectError, match=r"trtkit\.yaml:6:\d+: .*e\.npz lies outside the project's folder"):
+        docker_command(project, ["digits"], "l40s", project.targets["l40s"])
+    assert docker_command(project, ["other"], "l40s", project.targets["l40s"])
 
 
 @pytest.mark.parametrize(("version", "pin"), [("", None), (', tensorrt_version: "8.6.1"', "tensorrt==8.6.1.*")])

@@ -195,6 +195,12 @@ def test_nothing_quantized_says_why(tmp_path: Path) -> None:
         quantized(conv_net((4, 6), 8), tmp_path, images(8), keep_operators=["Conv", "Gemm"])
     with pytest.raises(BuildError, match="nothing could be quantized; skipped: 8 MatMul: MatMul is kept"):
         quantized(encoder(1, 16, 2, 20), tmp_path, tokens(8, 4, 20), keep_operators=["MatMul"])
+    graph = Graph(seed=8)
+    graph.op("MatMul", ["x", graph.constant("w", np.ones((16, 4)), np.float64)], "y")
+    double = graph.model({"x": (TensorProto.DOUBLE, ["batch", 16])}, {"y": ["batch", 4]})
+    double.graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+    with pytest.raises(BuildError, match="nothing could be quantized; skipped: 1 MatMul: 'x' is not FP32"):
+        quantized(double, tmp_path, {"x": np.random.default_rng(1).normal(0, 1, (8, 16))})
     relu = helper.make_node("Relu", ["x"], ["y"])
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 4]) for name in "xy"]
     graph = helper.make_graph([relu], "g", value[:1], value[1:])
@@ -305,6 +311,16 @@ def test_a_bias_that_has_no_quantized_form_leaves_its_node_out(tmp_path: Path) -
         "node_second": "its bias is not constant",
         "node_y": "ONNX Runtime's quantizer has no form for the bias of a grouped ConvTranspose",
     }
+    assert error_of(model, result.model, {"x": normal(32, 16)}) < 0.03
+
+
+def test_the_factor_of_a_bias_counts_once_where_its_node_is_kept(tmp_path: Path) -> None:
+    graph = Graph(seed=8)
+    bias_with_a_factor(graph, "x")
+    graph.op("MatMul", ["y", graph.weight("v", 8, 4)], "z")
+    model = graph.model({"x": (TensorProto.FLOAT, ["batch", 16])}, {"z": ["batch", 4]})
+    result = quantized(model, tmp_path, {"x": normal(32, 16)}, keep_nodes=["node_y"])
+    assert list(result.skipped) == ["node_y"]
     assert error_of(model, result.model, {"x": normal(32, 16)}) < 0.03
 
 

@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, parser
 
 from precision_models import Graph, conv_net, encoder, overflows_in_fp16
+from trtkit.build import build_models
 from trtkit.engine import ShapeRange, build_engine
-from trtkit.errors import ConfigError, ExportError
+from trtkit.errors import BuildError, ConfigError, ExportError
 from trtkit.export.runtime import Session
 from trtkit.numerics import difference
 from trtkit.precision import culprits as module
 from trtkit.precision.culprits import find_culprits, nodes_to_keep, overflowing_nodes
 from trtkit.precision.emulate import cpu_runnable
+from trtkit.project import load_project
 
 FLOAT = TensorProto.FLOAT
 
@@ -271,3 +273,15 @@ def test_nothing_helps() -> None:
     found = nodes_to_keep(["a", "b"], lambda kept: True)
     assert (found.nodes, found.passes, found.trials) == ([], False, 2)
     assert not nodes_to_keep([], lambda kept: True).passes
+
+
+def test_a_border_in_bf16_is_refused_with_the_key_that_asks_for_it(tmp_path: Path) -> None:
+    onnx.save(conv_net((4,), 8), tmp_path / "m.onnx")
+    (tmp_path / "trtkit.yaml").write_text(
+        "targets:\n  gpu: {backend: tensorrt, image: 'nvcr.io/nvidia/tritonserver:25.11-py3', "
+        "compute_capability: '8.9', fallback: onnxruntime}\nmodels:\n  m:\n    source: {onnx: m.onnx}\n"
+        "    precision: bf16\n    keep: {io_types: false}\n"
+    )
+    _, error = build_models(load_project(tmp_path / "trtkit.yaml"), target="gpu")
+    assert isinstance(error, BuildError)
+    assert str(error).startswith("trtkit.yaml:7:12: 'image' would be BF16, which ONNX Runtime's Python API cannot pass")

@@ -5,6 +5,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,6 +240,58 @@ def test_in_container_writes_what_builds_it(conv: Work) -> None:
     assert "no plan was built" in result.no_plan
 
 
+def test_in_container_without_a_fallback_publishes_nothing_and_is_no_error(conv: Work) -> None:
+    result = conv.build(f"precision: int8\n{CALIBRATED}{PROFILES}", L40S, in_container=True)
+    assert "build-l40s-m.sh" in result.skipped
+    assert [stage.stage for stage in result.stages] == ["export"], "the container makes the rest"
+    assert not (conv.root / "model_repository" / "m").exists()
+    assert (conv.root / ".trtkit" / "container" / "build-l40s-m.sh").exists()
+
+
+def test_the_container_builds_what_this_build_was_asked_for(tmp_path: Path) -> None:
+    work = Work(tmp_path, precision_models.encoder(layers=1, hidden=32, heads=2, vocabulary=50))
+    (tmp_path / "shapes.jsonl").write_text('{"input_ids": [1, 9], "attention_mask": [1, 9]}\n')
+    asked = {"names": ["m"], "race": True, "profiles_from": tmp_path / "shapes.jsonl", "profile_count": 1}
+    work.build("", L40S, in_container=True, **asked)
+    script = (tmp_path / ".trtkit" / "container" / "build-l40s-m.sh").read_text()
+    assert "--target l40s --race --profiles-from shapes.jsonl --count 1" in script
+    error = work.refused("", L40S, **asked)
+    assert "`trtkit build m --target l40s --race --profiles-from shapes.jsonl --count 1 --in-container`" in str(error)
+
+
+def test_only_plans_are_built_in_a_container(conv: Work) -> None:
+    with pytest.raises(ProjectError, match=r"target 'cpu' is of backend onnxruntime; .* \(available: l40s\)"):
+        build_models(conv.write("", f"{{cpu: {{}}, {L40S[1:]}"), in_container=True)
+    assert not (conv.root / "model_repository").exists()
+
+
+def test_without_gpu_and_fallback_nothing_is_calibrated(conv: Work) -> None:
+    results, error = build_models(conv.write(f"precision: int8\n{CALIBRATED}{PROFILES}", L40S))
+    assert "no plan was built for model 'm': this machine has no GPU" in str(error)
+    assert [stage.stage for stage in results[0].stages] == ["export"]
+
+
+@pytest.mark.parametrize("whole_group", [True, False], ids=["ctrl-C", "the build alone"])
+def test_an_interrupted_race_ends_at_once_and_the_next_build_recovers(conv: Work, whole_group: bool) -> None:
+    conv.write("evaluate: {data: holdout.npz}")
+    command = [sys.executable, "-m", "trtkit", "build", "--race"]
+    with subprocess.Popen(
+        command, cwd=conv.root, start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as build:
+        assert build.stderr is not None
+        while "race" not in build.stderr.readline():
+            assert build.poll() is None
+        time.sleep(0.7)
+        started = time.monotonic()
+        (os.killpg if whole_group else os.kill)(build.pid, signal.SIGINT)
+        _, said = build.communicate(timeout=60)
+    assert build.returncode == 130
+    assert said.split() == ["interrupted"]
+    assert time.monotonic() - started < 2
+    result = conv.build("evaluate: {data: holdout.npz}", race=True)
+    assert ran(result)[0] == "race", "the export was kept"
+
+
 def test_a_target_that_is_not_there(conv: Work) -> None:
     with pytest.raises(ProjectError, match="target 'l4' is not in trtkit.yaml; did you mean 'l40s'"):
         build_models(conv.write("", L40S), target="l4")
@@ -254,6 +311,16 @@ class TestCheckEngine:
         assert "8.9" in result.check_engine["summary"]
         again = conv.build(f"precision: int8\n{CALIBRATED}{PROFILES}", FALLBACK, check_engine=True)
         assert again.up_to_date
+
+    def test_a_graph_for_the_cpu_is_refused(self, conv: Work) -> None:
+        error = conv.refused(f"precision: int8\n{CALIBRATED}", check_engine=True)
+        assert "the int8 graph of target 'cpu' is quantized for the CPU; choose a target on a GPU" in str(error)
+
+    def test_what_it_found_is_told_when_no_plan_can_be_built(self, conv: Work) -> None:
+        results, error = build_models(conv.write(f"precision: fp16\n{PROFILES}", L40S), check_engine=True)
+        assert "no plan was built" in str(error)
+        assert results[0].check_engine is not None
+        assert "8.9" in results[0].check_engine["summary"]
 
     def test_a_profile_error_comes_before_the_library(self, conv: Work) -> None:
         wrong = PROFILES.replace("opt: [8, 1, 32, 32]", "opt: [8, 1, 32, 33]")

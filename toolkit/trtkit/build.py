@@ -19,6 +19,7 @@ from trtkit.artifacts import StageRun, file_errors, fingerprint
 from trtkit.build_plan import NothingToPublish, Plan, Planner, Served
 from trtkit.build_stages import BuildOptions, OnEvent, StageReport, Stages
 from trtkit.compat import EXTRAS
+from trtkit.container_build import check_container
 from trtkit.errors import BuildError, ConfigError, MissingDependencyError, ProjectError, TrtkitError, nearest
 from trtkit.project import Project
 from trtkit.repository import CONFIG_FILE, PublishedVersion, clean_staging, config_text, models, publish_all
@@ -121,7 +122,7 @@ def build_models(
         A result per model, in the project file's order, and the first error; the others were still built.
 
     Raises:
-        ProjectError: a name or the target is not in the project file.
+        ProjectError: a name or the target is not in the project file, or `in_container` is not for this target.
         ConfigError: ensembles contain each other.
     """
     wanted = _with_steps(project, project.select(names))
@@ -132,6 +133,8 @@ def build_models(
         target_name, chosen, force=force, race=race, check_engine=check_engine, in_container=in_container,
         profiles_from=profiles_from, profile_count=profile_count, named=_the_one(project, names, profiles_from),
     )  # fmt: skip
+    if in_container:
+        check_container(project, [name for name in selected if project.models[name].source], target_name, chosen)
     with _lock(project):
         clean_staging(project.repository, project.state)
         builder = _Builder(project, options, set(wanted if names else ()), on_event)

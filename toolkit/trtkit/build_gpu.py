@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -143,8 +145,8 @@ class EngineStages:
             others = [target for target, one in self.project.targets.items() if one.on_gpu]
             raise ProjectError(
                 f"{self.project.where('models', name, 'precision')}: --check-engine builds what TensorRT takes, and "
-                f"the {served.precision} graph of target '{self.options.target_name}' is quantized for the CPU; choose a "
-                f"target on a GPU with --target (available: {', '.join(others) or 'none'})"
+                f"the {served.precision} graph of target '{self.options.target_name}' is quantized for the CPU; choose "
+                f"a target on a GPU with --target (available: {', '.join(others) or 'none'})"
             )
         capability = next(iter(self.target.compute_capabilities), None)
         inputs = {
@@ -223,12 +225,26 @@ class EngineStages:
 
     def _how(self, name: str) -> str:
         """What builds the plan elsewhere."""
+        given = self._given(name)
         if not self.options.in_container:
-            return (
-                f"`trtkit build {name} --target {self.options.target_name} --in-container` writes what builds it there"
-            )
-        files = in_container_files(self.project, [name], self.options.target_name, self.target)
+            command = shlex.join(["trtkit", "build", name, "--target", self.options.target_name, *given])
+            return f"`{command} --in-container` writes what builds it there"
+        files = in_container_files(self.project, [name], self.options.target_name, self.target, given)
         return f"run {' or '.join(str(file.relative_to(self.project.root)) for file in files)} where the GPU is"
+
+    def _given(self, name: str) -> list[str]:
+        """The options of this build that decide the plan."""
+        given = ["--race"] if self.options.race else []
+        if self.options.named != name or self.options.profiles_from is None:
+            return given
+        shapes = self.options.profiles_from.resolve()
+        if self.options.in_container and not shapes.is_relative_to(self.project.root.resolve()):
+            raise ProjectError(
+                f"--profiles-from {self.options.profiles_from} lies outside the project's folder, which is all that "
+                "the container sees; put it inside"
+            )
+        inside = os.path.relpath(shapes, self.project.root.resolve())
+        return [*given, "--profiles-from", inside, "--count", str(self.options.profile_count)]
 
     def _refuse_without_plan(self, name: str, why: str, how: str) -> NoReturn:
         """Nothing is published without plan and fallback, which is no mistake where a container is to build it."""

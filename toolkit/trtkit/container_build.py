@@ -35,8 +35,9 @@ _YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 
 
 def docker_command(
-    project: Project, models: Sequence[str], target_name: str, target: Target, *, requirement: str | None = None
-) -> str:
+    project: Project, models: Sequence[str], target_name: str, target: Target, *, requirement: str | None = None,
+    options: Sequence[str] = (),
+) -> str:  # fmt: skip
     """The docker command that builds models in the target's image; to be run in the project's folder, on the GPU.
 
     Args:
@@ -45,11 +46,12 @@ def docker_command(
         target_name: of the target in the project file.
         target: of backend tensorrt, with an image.
         requirement: what pip installs as trtkit; default: this version with the extras that the models need.
+        options: of ``trtkit build``, besides models, project and target.
 
     Raises:
         ProjectError: the target has no image, is of another backend, or its TensorRT cannot be installed.
     """
-    _check(project, models, target_name, target)
+    check_container(project, models, target_name, target)
     command = [
         "docker run --rm --init --gpus=1 --shm-size=1g --ulimit=memlock=-1",
         '--user="$(id -u):$(id -g)"',
@@ -58,7 +60,7 @@ def docker_command(
         f'--mount=type=bind,source="$PWD",target={MOUNT}',
         f"--workdir={MOUNT}",
         shlex.quote(str(target.image)),
-        f"bash -ceu {shlex.quote(_script(project, models, target_name, target, requirement))}",
+        f"bash -ceu {shlex.quote(_script(project, models, target_name, target, requirement, options))}",
     ]
     return " \\\n  ".join(command)
 
@@ -72,6 +74,7 @@ def kubernetes_job(
     claim: str = "trtkit-project",
     gpu_product: str | None = None,
     requirement: str | None = None,
+    options: Sequence[str] = (),
 ) -> str:
     """The same build as Kubernetes Jobs, one for each compute capability of the target, in YAML.
 
@@ -83,12 +86,13 @@ def kubernetes_job(
         claim: the name of the persistent volume claim.
         gpu_product: the label ``nvidia.com/gpu.product`` to select nodes by, instead of the compute capability.
         requirement: what pip installs as trtkit.
+        options: of ``trtkit build``, besides models, project and target.
 
     Raises:
         ProjectError: as `docker_command`.
     """
-    _check(project, models, target_name, target)
-    script = _script(project, models, target_name, target, requirement)
+    check_container(project, models, target_name, target)
+    script = _script(project, models, target_name, target, requirement, options)
     capabilities: Sequence[str | None] = target.compute_capabilities or (None,)
     jobs = []
     for capability in capabilities if gpu_product is None else (None,):
@@ -98,7 +102,9 @@ def kubernetes_job(
     return "\n---\n".join(jobs) + "\n"
 
 
-def in_container_files(project: Project, models: Sequence[str], target_name: str, target: Target) -> list[Path]:
+def in_container_files(
+    project: Project, models: Sequence[str], target_name: str, target: Target, options: Sequence[str] = ()
+) -> list[Path]:
     """Write the docker command and the Jobs to ``.trtkit/container``.
 
     Returns:
@@ -116,10 +122,10 @@ def in_container_files(project: Project, models: Sequence[str], target_name: str
         f"# pip installs {_requirement(project, models)}; where no index has it, set {REQUIREMENT} to what pip can\n"
     )
     note += "# install, e.g. './trtkit.whl[cpu]' for a wheel in the project's folder.\n"
-    docker = docker_command(project, models, target_name, target)
+    docker = docker_command(project, models, target_name, target, options=options)
     script = f'#!/bin/sh\n{note}set -eu\ncd "$(dirname "$0")/../.."\nexec {docker}\n'
     job = f"{note}# The project's folder has to lie in the claim 'trtkit-project'; apply the Jobs one by one.\n"
-    job += kubernetes_job(project, models, target_name, target)
+    job += kubernetes_job(project, models, target_name, target, options=options)
     folder = project.state / "container"
     stem = "-".join(["build", target_name, *(models if len(models) == 1 else [])])[:200]
     files = [folder / f"{stem}.sh", folder / f"{stem}.yaml"]
@@ -131,10 +137,20 @@ def in_container_files(project: Project, models: Sequence[str], target_name: str
     return files
 
 
-def _check(project: Project, models: Sequence[str], target_name: str, target: Target) -> None:
+def check_container(project: Project, models: Sequence[str], target_name: str, target: Target) -> None:
+    """Raise when the target's plans cannot be built in a container.
+
+    Raises:
+        ProjectError: the target is of another backend, has no image or none whose TensorRT can be installed, or
+            something that the models are made from is outside the project's folder.
+    """
     where = f"{project.where('targets', target_name)}: target '{target_name}'"
     if target.backend != "tensorrt":
-        raise ProjectError(f"{where} is of backend {target.backend}; only TensorRT plans are built in a container")
+        others = [name for name, one in project.targets.items() if one.backend == "tensorrt"]
+        raise ProjectError(
+            f"{where} is of backend {target.backend}; only TensorRT plans are built in a container: choose a target of "
+            f"backend tensorrt (available: {', '.join(others) or 'none'})"
+        )
     if target.image is None:
         raise ProjectError(f"{where} names no image to build in; add `image: nvcr.io/nvidia/tritonserver:…-py3`")
     if not project.repository.is_relative_to(project.root):
@@ -174,7 +190,10 @@ def _files(project: Project, models: Sequence[str]) -> Iterator[tuple[str, Path]
             yield project.where("models", name, *key), split_reference(reference, project.root)[0]
 
 
-def _script(project: Project, models: Sequence[str], target_name: str, target: Target, requirement: str | None) -> str:
+def _script(
+    project: Project, models: Sequence[str], target_name: str, target: Target, requirement: str | None,
+    options: Sequence[str],
+) -> str:  # fmt: skip
     """The commands inside the container: install beside the image's packages, then build."""
     version = parse_version(target.tensorrt_version or _tensorrt_version(target))[:3]
     packages = []
@@ -188,6 +207,7 @@ def _script(project: Project, models: Sequence[str], target_name: str, target: T
     install = shlex.join(["python3", "-m", "pip", "install", "--quiet", "--target", _SITE])
     install += f' "${{{REQUIREMENT}:-${_SHELL_NAME}}}" {shlex.join(packages)}'
     build = ["python3", "-m", "trtkit", "build", *models, "--project", project.file.name, "--target", target_name]
+    build += options
     return "\n".join([*lines, install.rstrip(), f"PYTHONPATH={_SITE} {shlex.join(build)}"])
 
 

@@ -171,9 +171,10 @@ def _print_asked(out: Console, result: BuildResult) -> None:
 
 def _print_race(out: Console, model: str, race: dict[str, Any]) -> None:
     """The numbers as a table; the verdicts are sentences, and stand below it."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*race["columns"][:-1], title=f"{model}: the race")
+    first, *numbers, _ = race["columns"]
+    table = Table(Column(first, no_wrap=True), *numbers, title=f"{model}: the race")
     for cells in race["table"]:
         table.add_row(*cells[:-1])
     out.print(table)

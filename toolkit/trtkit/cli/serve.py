@@ -117,8 +117,7 @@ def _run_process(folder: Path, given: dict[str, Any], as_json: bool) -> int:
             stack, folder, _options(given), launch=launch, ports=ports, address=given["address"],
             ready_timeout_s=given["ready_timeout"],
         )  # fmt: skip
-        _say_ready(server, time.perf_counter() - started, as_json)
-        _wait(server)
+        _serve(server, time.perf_counter() - started, as_json)
     return 0
 
 
@@ -150,9 +149,10 @@ def _say_ready(server: RunningServer, seconds: float, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _wait(server: RunningServer) -> None:
-    """Until ctrl-C; then drain, and on a second ctrl-C kill."""
+def _serve(server: RunningServer, seconds: float, as_json: bool) -> None:
+    """Say where it is and wait until ctrl-C; then drain, and on a second ctrl-C kill."""
     try:
+        _say_ready(server, seconds, as_json)  # whoever reads this may already ask for the end
         while True:
             server.check_alive()
             time.sleep(0.2)

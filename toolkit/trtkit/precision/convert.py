@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnx import TensorProto
+
 from trtkit.errors import BuildError, ConfigError
 from trtkit.export.onnx_file import MODEL_FILE, read_graph, read_onnx
 from trtkit.numerics import Array
@@ -158,6 +160,7 @@ def _with_half(done: Converted, precision: str, given: Inputs) -> Converted:
         result = to_half(base, dtype, keep_nodes=keep.nodes, **options)
     except BuildError as exc:
         raise BuildError(f"{given.where}: {exc}") from exc
+    _refuse_bf16_border(result.model, given)
     if not result.converted:
         reasons = "; ".join(f"node '{name}' {reason}" for name, reason in list(result.kept.items())[:3])
         raise BuildError(
@@ -170,6 +173,16 @@ def _with_half(done: Converted, precision: str, given: Inputs) -> Converted:
     done.kept = dict(result.kept)
     done.notes += result.notes
     return done
+
+
+def _refuse_bf16_border(model: onnx.ModelProto, given: Inputs) -> None:
+    for value in (*model.graph.input, *model.graph.output):
+        if value.type.tensor_type.elem_type == TensorProto.BFLOAT16:
+            where = given.evidence.project.where("models", given.evidence.name, "keep", "io_types")
+            raise BuildError(
+                f"{where}: '{value.name}' would be BF16, which ONNX Runtime's Python API cannot pass, so that nothing "
+                "could be checked; leave `io_types: false` out"
+            )
 
 
 def _without_culprits(

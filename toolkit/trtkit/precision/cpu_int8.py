@@ -10,7 +10,7 @@ halve the error. On x86 processors without VNNI sums of products may saturate; m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +115,7 @@ def _left_static(model: onnx.ModelProto, ranges: Ranges, kept: Kept) -> dict[str
         activations = [n for n in (*node.input, *node.output) if n and n not in constants]
         floats = [n for n in activations if is_float(types.get(n))]
         missing = [n for n in floats if n not in ranges.ranges]
-        reason = kept.reason(node)
+        reason = kept.reason(node) or _not_fp32(node, types)
         if not reason and is_weighted(node) and node.op_type != "MatMul" and not operands(node, constants)[1]:
             reason = "its weight is not constant"
         if not reason and is_weighted(node):
@@ -125,6 +125,11 @@ def _left_static(model: onnx.ModelProto, ranges: Ranges, kept: Kept) -> dict[str
         if reason:
             left[node.name] = reason
     return left
+
+
+def _not_fp32(node: onnx.NodeProto, types: Mapping[str, int]) -> str:
+    other = [name for name in node.input[:2] if not is_float(types.get(name))] if is_weighted(node) else []
+    return f"'{other[0]}' is not FP32" if other else ""
 
 
 def _weighted_only(model: onnx.ModelProto, left: dict[str, str]) -> dict[str, str]:
@@ -157,7 +162,8 @@ def _dynamic(model: onnx.ModelProto, folder: Path, kept: Kept, where: str) -> Qu
     """Constant factors of MatMul and Gemm in INT8, their activations quantized while the graph runs."""
     name_nodes(model)
     weighted = [node for node in model.graph.node if is_weighted(node)]
-    left = {node.name: reason for node in weighted if (reason := kept.reason(node))}
+    types = element_types(model)
+    left = {node.name: reason for node in weighted if (reason := kept.reason(node) or _not_fp32(node, types))}
     package = compat.require("onnxruntime.quantization")
     source, target = folder / "float.onnx", folder / "dynamic.onnx"
     plain = onnx.ModelProto()

@@ -118,7 +118,8 @@ def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
         del graph.graph.input[:]
         graph.graph.input.extend(inputs)
         graph.ir_version = _IR_MIN
-    if not any(entry.domain in MAIN_DOMAINS for entry in graph.opset_import):  # no Cast without it
+    domains = {part.domain for part in (*graph.opset_import, *all_nodes(graph))}
+    if domains.isdisjoint(MAIN_DOMAINS):  # a Cast at a border will need it
         graph.opset_import.append(helper.make_opsetid("", OPSET_BF16_MIN))
     name_nodes(graph)
     name_values(graph)

@@ -28,8 +28,13 @@ _STAYS_FP32 = {
     "GridSample": "reads at coordinates, which half precision rounds",
     "RoiAlign": "reads at coordinates, which half precision rounds",
 }
-# operators that TensorRT-RTX 1.7 refuses in BF16: the parser mixes types for a GRU, the compiler has no deconvolution
-_STAYS_FP32_IN_BF16 = dict.fromkeys(("ConvTranspose", "GRU"), "has no BF16 in TensorRT")
+# operators whose half type TensorRT-RTX 1.7 refuses: most in the parser, a deconvolution in the compiler
+_NOT_IN_TENSORRT = {
+    TensorProto.FLOAT16: frozenset({"MeanVarianceNormalization"}),
+    TensorProto.BFLOAT16: frozenset({
+        "ConvTranspose", "GRU", "HardSwish", "LpNormalization", "MeanVarianceNormalization", "Mish",
+    }),
+}  # fmt: skip
 # region and scales decide about sizes; TensorRT wants them in FP32
 _FP32_INPUTS = {"Resize": (1, 2), "Upsample": (1,)}
 # mean and deviation have the type that the attribute stash_type says, FP32 by default
@@ -104,8 +109,9 @@ def slots_of(node: onnx.NodeProto, types: Mapping[str, int], opset: int, half: i
 
 def stays_fp32(operator: str, half: int) -> str | None:
     """Why an operator is never half, whatever its schema allows; None where it may be."""
-    found = _STAYS_FP32.get(operator)
-    return found or (_STAYS_FP32_IN_BF16.get(operator) if half == TensorProto.BFLOAT16 else None)
+    if operator in _NOT_IN_TENSORRT[half]:
+        return f"TensorRT has no {operator} in this type"
+    return _STAYS_FP32.get(operator)
 
 
 def _follows(node: onnx.NodeProto, formals: Any, index: int, bound: Collection[str]) -> bool:

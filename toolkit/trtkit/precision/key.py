@@ -10,7 +10,7 @@ from trtkit.project import ModelSpec, Target
 
 CALIBRATION, PRECISION, RACE = "calibration", "precision", "race"
 CPU, TENSORRT = "cpu", "tensorrt"
-_STAGE_VERSION = 1
+_STAGE_VERSION, _CALIBRATION_VERSION = 1, 2
 _TOOLS = ("onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 
@@ -33,7 +33,7 @@ def calibration_inputs(spec: ModelSpec, exported: str) -> dict[str, str]:
     """
     calibration = spec.calibration.model_dump() if spec.calibration else None
     return {
-        "trtkit's calibration stage": str(_STAGE_VERSION),
+        "trtkit's calibration stage": str(_CALIBRATION_VERSION),
         "exported model": exported,
         "calibration": fingerprint(calibration),
         **tool_versions(*_TOOLS),
