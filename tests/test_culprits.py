@@ -285,3 +285,20 @@ def test_a_border_in_bf16_is_refused_with_the_key_that_asks_for_it(tmp_path: Pat
     _, error = build_models(load_project(tmp_path / "trtkit.yaml"), target="gpu")
     assert isinstance(error, BuildError)
     assert str(error).startswith("trtkit.yaml:7:12: 'image' would be BF16, which ONNX Runtime's Python API cannot pass")
+
+
+def test_values_outside_the_tolerance_that_no_metric_judges_are_said(tmp_path: Path) -> None:
+    """Indices of a TopK among scores that INT8 cannot tell apart."""
+    graph = Graph(seed=3)
+    scores = graph.op("MatMul", ["x", graph.constant("w", np.full((8, 64), 0.5) + normal(8, 64) * 1e-3)], "scores")
+    graph.op("ArgMax", [scores], "y", axis=1, keepdims=0)
+    model = graph.model({"x": (FLOAT, ["batch", 8])}, {"y": ["batch"]})
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    onnx.save(model, tmp_path / "m.onnx")
+    np.savez(tmp_path / "rows.npz", x=normal(32, 8))
+    block = "models:\n  m:\n    source: {onnx: m.onnx}\n    precision: int8\n    calibration: {data: rows.npz}\n"
+    (tmp_path / "trtkit.yaml").write_text(block + "    evaluate: {data: rows.npz}\n")
+    results, error = build_models(load_project(tmp_path / "trtkit.yaml"))
+    assert error is None
+    (note,) = [note for note in results[0].notes if "outside the tolerance" in note]
+    assert " of 32 values of output 'y' are outside the tolerance on rows.npz, and no metric decides" in note

@@ -143,6 +143,13 @@ def test_plans_of_several_gpus_come_together_from_several_machines(machine: Mach
     assert machine.build(both).up_to_date, "without any GPU, the plans are still those of the target"
 
 
+def test_the_race_needs_one_kind_of_gpu(machine: Machine) -> None:
+    both = TENSORRT.replace('"8.9"', '["8.6", "8.9"]')
+    with pytest.raises(BuildError, match=r"one kind of GPU, and target 'gpu' has 8\.6, 8\.9; name a precision"):
+        machine.build(both, MODEL.replace("    config:", "    precision: auto\n    config:"))
+    assert machine.built == []
+
+
 def test_a_plan_for_other_profiles_is_not_taken(machine: Machine) -> None:
     machine.build(TENSORRT)
     machine.gpus = ()

@@ -288,6 +288,7 @@ def test_an_interrupted_race_ends_at_once_and_the_next_build_recovers(conv: Work
     assert build.returncode == 130
     assert said.split() == ["interrupted"]
     assert time.monotonic() - started < 2
+    assert "KeyboardInterrupt" not in (conv.root / ".trtkit" / "logs" / "m.race.log").read_text(), "it is the build's"
     result = conv.build("evaluate: {data: holdout.npz}", race=True)
     assert ran(result)[0] == "race", "the export was kept"
 

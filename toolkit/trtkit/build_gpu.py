@@ -82,11 +82,11 @@ class EngineStages:
         """
         here = sorted({gpu.compute_capability for gpu in gpu_state().gpus})
         wanted = self.target.compute_capabilities[:1] or tuple(here[:1])
-        if not here or wanted[0] not in here or len(self.target.compute_capabilities) > 1:
+        if not here or wanted[0] not in here:
             where = self.project.where("targets", self.options.target_name)
             has = f"has compute capability {', '.join(here)}" if here else "has no GPU"
             raise BuildError(
-                f"{where}: the race times the candidates on the target's GPU, one kind of it, and this machine {has}; "
+                f"{where}: the race times the candidates on the target's GPU, and this machine {has}; "
                 "name a precision, or race for a target on this machine"
             )
         engine = self._engine_options(name, "fp32", wanted[0])

@@ -97,6 +97,7 @@ class Stages:
         precision = self._precision_of(name)
         self._refuse(name, 0, precision)  # before the export, which may take long
         self._refuse_calibration(name, precision)
+        self._refuse_race(name, precision)
         exported = self._export(name, reports)
         self._refuse(name, exported.facts["opset"], precision)
         engine = self._engine_stages(name, exported)
@@ -126,6 +127,16 @@ class Stages:
             raise BuildError(
                 f"{where}: modelopt quantizes for TensorRT, and target '{self.options.target_name}' runs ONNX Runtime "
                 "on the CPU; leave `quantizer` out, or choose a target on a GPU"
+            )
+
+    def _refuse_race(self, name: str, precision: str) -> None:
+        """Raise when one choice would have to fit several kinds of GPU."""
+        target = self.options.target
+        if precision == "auto" and target.backend == "tensorrt" and len(target.compute_capabilities) > 1:
+            where = self.project.where("targets", self.options.target_name, "compute_capability")
+            raise BuildError(
+                f"{where}: the race times the candidates on one kind of GPU, and target '{self.options.target_name}' "
+                f"has {', '.join(target.compute_capabilities)}; name a precision, or give each kind a target of its own"
             )
 
     def _refuse(self, name: str, opset: int, precision: str) -> None:

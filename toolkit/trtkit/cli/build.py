@@ -119,10 +119,11 @@ def _print_results(out: Console, results: list[BuildResult], explain: bool, seco
         for result in results:
             _print_asked(out, result)
         return
-    from rich.table import Table
+    from rich.table import Column, Table
 
+    stages = Column("stages", overflow="fold")
     table = Table(
-        "model", "version", "precision", "size", "max abs error", "metric", "stages", title=f"Built in {seconds:.1f} s"
+        "model", "version", "precision", "size", "max abs error", "metric", stages, title=f"Built in {seconds:.1f} s"
     )
     for result in results:
         if not result.skipped:

@@ -10,7 +10,7 @@ from trtkit.project import ModelSpec, Target
 
 CALIBRATION, PRECISION, RACE = "calibration", "precision", "race"
 CPU, TENSORRT = "cpu", "tensorrt"
-_STAGE_VERSION, _CALIBRATION_VERSION = 1, 2
+_STAGE_VERSION, _CALIBRATION_VERSION = 2, 2
 _TOOLS = ("onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,8 @@ def make_precision(
         "signature": signature.to_json(),
         "opset": main_opset(done.model),
         "ir_version": done.model.ir_version,
-        "conversion": done.facts(),
         **_measured(evidence, precision, exported, path, done),
+        "conversion": done.facts(),
     }
 
 
@@ -118,7 +119,20 @@ def _measured(evidence: Evidence, precision: str, exported: Path, path: Path, do
     value = evidence.metric(outputs)
     if value is not None:
         facts["metric"] = {"reference": evidence.metric(reference), "value": value, "max_drop": evidence.max_drop}
+    else:
+        done.notes += _outside(facts["parity"])
     return facts
+
+
+def _outside(parity: dict[str, Any]) -> Iterator[str]:
+    """What nobody would hear of: outputs outside the tolerance where no metric decides."""
+    for name, found in parity["outputs"].items():
+        if not found["passed"]:
+            yield (
+                f"{found['outside']} of {found['elements']} values of output '{name}' are outside the "
+                f"tolerance on {parity['data']}, and no metric decides about them; give the model "
+                "`evaluate: {metric: ...}`"
+            )
 
 
 def refuse_lost_accuracy(project: Project, name: str, precision: str, facts: dict[str, Any]) -> None:
