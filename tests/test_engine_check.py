@@ -61,7 +61,7 @@ def test_a_graph_that_builds(check: Any, tmp_path: Path, profiles: Any) -> None:
     manifest = read_manifest(tmp_path / "out" / "engine.json")
     assert (len(manifest["profiles"]), manifest["options"]["compute_capabilities"]) == (len(profiles), ["8.9"])
     assert found.summary.startswith(
-        f"TensorRT-RTX {found.library_version} built a plan of {found.plan_bytes} bytes for"
+        f"TensorRT-RTX {found.library_version} built a plan of {found.plan_bytes / 1e6:.1f} MB for"
     )
 
 

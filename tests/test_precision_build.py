@@ -53,6 +53,12 @@ class Work:
             raise error
         return results[0]
 
+    def reference_outputs(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """What the FP32 graph gives for images."""
+        from trtkit.export.runtime import Session
+
+        return Session(self.root / "m.onnx").run({"image": rows})["logits"]
+
     def refused(self, block: str, targets: str = "", **options: Any) -> TrtkitError:
         results, error = build_models(self.write(block, targets), **options)
         assert error is not None, results
@@ -479,3 +485,24 @@ class TestInspect:
         assert "10.3.0.26" in verdict.problem
         assert "10.13.3.9" in verdict.problem
         assert "24.08-py3" in verdict.problem
+
+
+def test_without_evaluation_data_the_calibration_rows_are_the_evidence(conv: Work) -> None:
+    """Random rows would lie outside the calibrated ranges, and show an error that no real row has."""
+    conv.arrays("calibration.npz", image=images(16, seed=1) / 100)
+    block = "precision: int8\ncalibration: {data: calibration.npz}"
+    result = conv.build(block)
+    assert conv.record()["parity"]["data"] == "calibration.npz"
+    assert result.max_abs_error is not None
+    reference = float(np.abs(conv.reference_outputs(images(16, seed=1) / 100)).max())
+    assert result.max_abs_error < 0.2 * reference
+
+
+def test_tensorrt_has_no_strings(tmp_path: Path) -> None:
+    from onnx_models import label_of_bytes
+
+    work = Work(tmp_path, label_of_bytes())
+    with pytest.raises(
+        BuildError, match="TensorRT has no strings, and '.*' is BYTES; serve model 'm'"
+    ):
+        work.build("", L40S)

@@ -52,10 +52,20 @@ class EngineStages:
         self.found: dict[str, Any] = {}
         self.largest = int(exported.facts["max_batch_size"])
         on_tensorrt = "tensorrt" in (self.target.backend, self.target.execution_provider)
+        if on_tensorrt or self.options.check_engine:
+            self._refuse_strings(name, Signature.from_json(exported.facts["signature"]))
         needed = on_tensorrt or self.options.check_engine or self.options.named == name
         self.profiles = self._profiles(name, exported.facts) if needed else []
         if self.target.backend == "tensorrt" and self.target.fallback is None and not self.options.check_engine:
             self._refuse_early(name)
+
+    def _refuse_strings(self, name: str, signature: Signature) -> None:
+        texts = [spec for spec in (*signature.inputs, *signature.outputs) if spec.dtype.name == "BYTES"]
+        if texts:
+            raise BuildError(
+                f"{self.project.where('models', name)}: TensorRT has no strings, and '{texts[0].name}' is BYTES; serve "
+                f"model '{name}' on a target with backend onnxruntime and execution_provider cpu or cuda"
+            )
 
     def run(self, name: str, served: Served, reports: list[StageReport]) -> Served:
         """Prove the graph if asked to, and build the plan or say why there is none."""

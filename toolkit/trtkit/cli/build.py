@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Recorded request shapes (JSON lines) of the one model that is named: derive its profiles from them.",
 )
-@click.option("--count", type=click.IntRange(1, 64), default=3, show_default=True, help="How many profiles to derive.")
+@click.option("--count", type=click.IntRange(1, 64), help="How many profiles to derive from them. Default: 3.")
 @click.option("--explain", is_flag=True, help="Say for each stage why it ran, or why it did not.")
 @click.option("--force", is_flag=True, help="Run every stage, and replace a config.pbtxt that was edited by hand.")
 @click.option("--jobs", type=click.IntRange(min=0), default=0, help="Exports at the same time. Default: one per core.")
@@ -52,7 +52,7 @@ def command(
     check_engine: bool,
     in_container: bool,
     profiles_from: Path | None,
-    count: int,
+    count: int | None,
     explain: bool,
     force: bool,
     jobs: int,
@@ -61,15 +61,19 @@ def command(
 ) -> None:
     """Run the build and print what became of each model."""
     from trtkit.build import build_models
+    from trtkit.errors import ProjectError
     from trtkit.project import find_project
 
+    if count is not None and profiles_from is None:
+        raise ProjectError("--count is how many profiles are derived; it needs --profiles-from with recorded shapes")
     project = find_project(project_path)
     progress = _Progress(console(stderr=True))
     started = time.perf_counter()
     with progress.shown():
         results, error = build_models(
             project, models, target=target, force=force, race=race, check_engine=check_engine,
-            in_container=in_container, profiles_from=profiles_from, profile_count=count, jobs=jobs, on_event=progress,
+            in_container=in_container, profiles_from=profiles_from, profile_count=count or 3, jobs=jobs,
+            on_event=progress,
         )  # fmt: skip
     rows = {"models": [result.to_json() for result in results], "repository": str(project.repository)}
     write_report(report, rows)

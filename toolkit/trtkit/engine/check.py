@@ -71,7 +71,8 @@ class EngineCheck:
         if not self.built:
             return "; ".join([f"no plan: {self.problem}", *self.notes])
         layers = ", ".join(f"{count} {dtype}" for dtype, count in self.layers.items())
-        made = f"TensorRT-RTX {self.library_version} built a plan of {self.plan_bytes} bytes for {self.built_for}"
+        size = f"{self.plan_bytes / 1e6:.1f} MB"
+        made = f"TensorRT-RTX {self.library_version} built a plan of {size} for {self.built_for}"
         facts = f"{made} in {self.seconds:.1f} s; layers: {layers}"
         return "; ".join([facts, *self.io_changes, *self.notes])
 

@@ -15,7 +15,7 @@ from trtkit.errors import DataError
 from trtkit.metrics import measure_metric
 from trtkit.numerics import Array, difference
 from trtkit.project import Project
-from trtkit.samples import Samples, evaluation_samples, recorded_inputs
+from trtkit.samples import Samples, calibration_samples, evaluation_samples, recorded_inputs
 from trtkit.signature import Signature
 from trtkit.tolerance import largest_value, outside_share, tolerance_for
 
@@ -104,7 +104,10 @@ class Evidence:
 
 
 def gather_evidence(project: Project, name: str, facts: Mapping[str, Any]) -> Evidence:
-    """The evaluation samples of a model, or random rows that its export found it to take.
+    """The evaluation samples of a model; without any, its calibration rows; else random ones.
+
+    Random rows are what the export found the model to take, which may lie outside the calibrated ranges. A model that
+    does not batch takes all rows as one request, for which calibration rows are not made.
 
     Args:
         project: the project.
@@ -114,6 +117,8 @@ def gather_evidence(project: Project, name: str, facts: Mapping[str, Any]) -> Ev
     signature = Signature.from_json(facts["signature"])
     largest = int(facts["max_batch_size"])
     samples = evaluation_samples(project, name, signature.inputs)
+    if samples is None and largest and project.models[name].calibration:
+        samples = calibration_samples(project, name, signature.inputs)
     if samples is None:
         rows = _RANDOM_ROWS if largest else int(facts.get("axis_size", 1))
         samples = Samples(recorded_inputs(facts, signature.inputs, rows, seed=11), None, "random data")
