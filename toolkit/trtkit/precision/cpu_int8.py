@@ -166,11 +166,7 @@ def _dynamic(model: onnx.ModelProto, folder: Path, kept: Kept, where: str) -> Qu
     left = {node.name: reason for node in weighted if (reason := kept.reason(node) or _not_fp32(node, types))}
     package = compat.require("onnxruntime.quantization")
     source, target = folder / "float.onnx", folder / "dynamic.onnx"
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
-    del plain.graph.value_info[:]  # the quantizer transposes weights, whose old shapes would contradict the new ones
-    with file_errors(f"writing {source}"):
-        source.write_bytes(plain.SerializeToString(deterministic=True))
+    _write_for_quantizer(model, source)
 
     def run() -> onnx.ModelProto:
         package.quantize_dynamic(
@@ -219,11 +215,7 @@ def _folded(model: onnx.ModelProto, folder: Path, where: str) -> onnx.ModelProto
     if not any(makers[node.input[0]].op_type.startswith("Conv") for node in norms):
         return model
     source, target = folder / "unfolded.onnx", folder / "folded.onnx"
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
-    del plain.graph.value_info[:]  # the quantizer transposes weights, whose old shapes would contradict the new ones
-    with file_errors(f"writing {source}"):
-        source.write_bytes(plain.SerializeToString(deterministic=True))
+    _write_for_quantizer(model, source)
 
     def run() -> onnx.ModelProto:
         prepare = compat.require("onnxruntime.quantization.shape_inference").quant_pre_process
@@ -236,6 +228,14 @@ def _folded(model: onnx.ModelProto, folder: Path, where: str) -> onnx.ModelProto
     del folded.opset_import[:]
     folded.opset_import.extend(imports)
     return folded
+
+
+def _write_for_quantizer(model: onnx.ModelProto, file: Path) -> None:
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    del plain.graph.value_info[:]  # the quantizer transposes weights, whose old shapes would contradict the new ones
+    with file_errors(f"writing {file}"):
+        file.write_bytes(plain.SerializeToString(deterministic=True))
 
 
 def _foreign(run: Callable[[], onnx.ModelProto], where: str) -> onnx.ModelProto:
