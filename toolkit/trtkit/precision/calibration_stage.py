@@ -65,7 +65,8 @@ def _summary(ranges: Ranges, data: str) -> str:
     shapes = ", ".join(f"{name}{shape}" for name, all_shapes in coverage["shapes"].items() for shape in all_shapes[:3])
     clipped = {name: found["clipped"] for name, found in coverage["tensors"].items()}
     worst = max(clipped, key=lambda name: clipped[name], default="")
-    parts = [f"{coverage['samples']} samples of {data} in requests of {shapes}, {len(clipped)} tensors by {ranges.method}"]
+    fed = f"{coverage['samples']} samples of {data} in requests of {shapes}"
+    parts = [f"{fed}, {len(clipped)} tensors by {ranges.method}"]
     if worst and clipped[worst]:
         parts.append(f"at most {clipped[worst]:.3%} of the values clipped (tensor '{worst}')")
     if coverage["dead"]:
