@@ -502,7 +502,5 @@ def test_tensorrt_has_no_strings(tmp_path: Path) -> None:
     from onnx_models import label_of_bytes
 
     work = Work(tmp_path, label_of_bytes())
-    with pytest.raises(
-        BuildError, match="TensorRT has no strings, and '.*' is BYTES; serve model 'm'"
-    ):
+    with pytest.raises(BuildError, match="TensorRT has no strings, and '.*' is BYTES; serve model 'm'"):
         work.build("", L40S)
