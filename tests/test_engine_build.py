@@ -206,3 +206,10 @@ def test_the_cuda_execution_provider_needs_no_profiles(machine: Machine) -> None
     onnx.save(precision_models.encoder(layers=1, hidden=32, heads=2, vocabulary=50), machine.root / "m.onnx")
     machine.build("{backend: onnxruntime, execution_provider: cuda}", "models: {m: {source: {onnx: m.onnx}}}\n")
     assert machine.config().instance_group[0].kind == ModelInstanceGroup.KIND_GPU
+
+
+def test_shapes_between_the_profiles_are_named(machine: Machine) -> None:
+    assert machine.build(TENSORRT).notes == []
+    result = machine.build(TENSORRT, MODEL.replace("min: [5, 1, 32, 32]", "min: [9, 1, 32, 32]"))
+    assert len(result.notes) == 1, result.notes
+    assert "5..8" in result.notes[0]

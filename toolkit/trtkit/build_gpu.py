@@ -26,7 +26,7 @@ from trtkit.engine import (
 )
 from trtkit.engine.derive import derive_profiles
 from trtkit.engine.derived import count_rows, profile_rows
-from trtkit.engine.profiles import as_yaml, profiles_from_spec, to_json
+from trtkit.engine.profiles import as_yaml, profile_gaps, profiles_from_spec, to_json
 from trtkit.engine.recorded import read_shapes
 from trtkit.errors import BuildError, MissingDependencyError, ProjectError
 from trtkit.export.onnx_file import MODEL_FILE
@@ -139,13 +139,12 @@ class EngineStages:
                 return default_profiles(signature.inputs, largest)
             except BuildError as exc:
                 raise ProjectError(f"{where}: {exc}") from exc
-        problems = profile_problems(
-            {spec.name: spec.dims for spec in signature.inputs}, given,
-            axes={spec.name: spec.shape for spec in signature.inputs}, max_batch_size=largest,
-            overlapping=spec.engine.overlapping_profiles,
-        )  # fmt: skip
-        for problem in problems:
+        dims = {spec.name: spec.dims for spec in signature.inputs}
+        axes = {spec.name: spec.shape for spec in signature.inputs}
+        overlapping = spec.engine.overlapping_profiles
+        for problem in profile_problems(dims, given, axes=axes, max_batch_size=largest, overlapping=overlapping):
             raise ProjectError(f"{where}: {problem}")
+        self.found["notes"] = profile_gaps(dims, given, axes=axes, max_batch_size=largest)
         return given
 
     def _check(self, name: str, served: Served, profiles: Sequence[Profile], reports: list[StageReport]) -> None:
@@ -273,7 +272,7 @@ class EngineStages:
         what = f"the {served.precision} graph"
         if {"bf16", "fp8"} & set(served.precision.split("+")):  # ONNX Runtime has no CPU kernels for them
             what = f"the fp32 graph (onnxruntime does not run {served.precision} on every machine)"
-            findings = ("profiles", "derived", "check_engine")
+            findings = ("profiles", "derived", "check_engine", "notes")
             facts = {**served.export.facts, **{key: served.facts[key] for key in findings if key in served.facts}}
             served = replace(served, run=served.export, precision="fp32", facts=facts)
         note = f"no plan was built ({why}); {what} is published for the fallback, onnxruntime; {how}"

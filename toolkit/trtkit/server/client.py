@@ -20,8 +20,6 @@ from trtkit.errors import DataError, ModelUnavailableError, ServerError, ServerU
 from trtkit.numerics import Array
 from trtkit.signature import Signature, TensorSpec
 
-PROTOCOLS = ("http", "grpc")
-
 
 @contextmanager
 def triton_errors(doing: str) -> Iterator[None]:
