@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from trtkit import export_model, find_project, model_config, to_text
+from trtkit import explained_config, export_model, find_project, to_text
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("model", help="a model of trtkit.yaml with a source")
@@ -15,5 +15,8 @@ arguments = parser.parse_args()
 project = find_project()
 with tempfile.TemporaryDirectory() as folder:
     exported = export_model(project, arguments.model, Path(folder))
-config = model_config(project, arguments.model, exported.signature, exported.max_batch_size, exported.facts["warmup"])
-print(to_text(config), end="")
+explained = explained_config(
+    project, arguments.model, exported.signature, exported.max_batch_size, exported.facts["warmup"],
+    batch=exported.facts["batch"],
+)  # fmt: skip
+print(to_text(explained.config, explained.reasons), end="")

@@ -10,6 +10,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
 
 from trtkit.cli import COMMANDS, root_help
@@ -18,13 +19,25 @@ HEAVY = ("torch", "tensorrt", "onnx", "onnxruntime", "grpc", "numpy", "tritoncli
 NAMES = [name for name, _ in COMMANDS]
 
 
+def commands_of(name: str) -> dict[str, click.Command]:
+    """A command by its words; of a group, each of its commands."""
+    command = import_module(f"trtkit.cli.{name}").command
+    if isinstance(command, click.Group):
+        return {f"{name} {inner}": value for inner, value in command.commands.items()}
+    return {name: command}
+
+
+WORDS = [words for name in NAMES for words in commands_of(name)]
+
+
 def trtkit(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "trtkit", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in NAMES)], ids=" ".join)
-def test_help_needs_nothing_heavy(arguments: list[str]) -> None:
+@pytest.mark.parametrize("words", ["", *dict.fromkeys((*NAMES, *WORDS))])
+def test_help_needs_nothing_heavy(words: str) -> None:
+    arguments = [*words.split(), "--help"]
     block = f"import sys; sys.modules.update(dict.fromkeys({HEAVY!r}))"
     code = f"{block}; sys.argv = ['trtkit', *{arguments!r}]; from trtkit.cli import main; main()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
@@ -47,9 +60,9 @@ def test_every_module_of_a_command_is_listed() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_has_json_and_help(name: str) -> None:
-    command = import_module(f"trtkit.cli.{name}").command
-    assert command.help
-    assert "--json" in {option for parameter in command.params for option in parameter.opts}
+    for words, command in commands_of(name).items():
+        assert command.help, words
+        assert "--json" in {option for parameter in command.params for option in parameter.opts}, words
     assert f"  {name}" in root_help()
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelParameter
 
 from conftest import ECHO_MODEL
 from trtkit.config import check_block, ensemble_config, is_generated, model_config, read_config, to_text
@@ -175,6 +175,55 @@ def test_a_sequence_batcher_takes_the_dynamic_ones_place(folder: Path) -> None:
     assert config.WhichOneof("scheduling_choice") == "sequence_batching"
 
 
+def test_messages_are_merged_field_by_field_and_maps_by_key(folder: Path) -> None:
+    accelerators = {"execution_accelerators": {"gpu_execution_accelerator": [{"name": "tensorrt"}]}}
+    serving = {"optimization": accelerators, "plans": {"8.6": "a.plan", "8.9": "b.plan"}}
+    block = 'optimization: {graph: {level: 1}}\ncc_model_filenames: {"8.9": mine.plan, "9.0": c.plan}'
+    config = model_config(project_of(folder, block), "m", X_TO_Y, 8, {}, serving=serving)
+    assert config.optimization.graph.level == 1
+    assert config.optimization.execution_accelerators.gpu_execution_accelerator[0].name == "tensorrt"
+    assert dict(config.cc_model_filenames) == {"8.6": "a.plan", "8.9": "mine.plan", "9.0": "c.plan"}
+
+
+def test_null_takes_away_what_trtkit_fills_in(folder: Path) -> None:
+    block = "dynamic_batching: null\nmodel_warmup: null\nversion_policy:\ninstance_group: []\nbackend: null"
+    config = made(folder, block, x={"dims": [4], "file": "f"})
+    expected = """
+        name: "m" max_batch_size: 8
+        input { name: "x" data_type: TYPE_FP32 dims: 4 } output { name: "y" data_type: TYPE_FP32 dims: 2 }
+    """
+    assert config == read_config(expected, "expected")
+    inside = "input: [{name: x, dims: null, data_type: TYPE_FP16}]\nparameters: {a: null, b: {string_value: null}}"
+    config = made(folder, inside)
+    assert (list(config.input[0].dims), DataType.Name(config.input[0].data_type)) == ([], "TYPE_FP16")
+    assert dict(config.parameters) == {"b": ModelParameter()}
+    assert not made(folder, "input: null\noutput:").input
+
+
+def test_a_member_of_a_oneof_takes_the_others_place(folder: Path) -> None:
+    assert made(folder, "version_policy: {all: {}}").version_policy.WhichOneof("policy_choice") == "all"
+    assert made(folder, "version_policy: {latest: null, all: {}}").version_policy.HasField("all")
+
+
+SEQUENCES = """sequence_batching:
+  control_input:
+    - {name: start, control: [{kind: CONTROL_SEQUENCE_START, int32_false_true: [0, 1]}]}
+  state: [{input_name: before, output_name: after, data_type: TYPE_FP32, dims: [4]}]"""
+RECURRENT = Signature(
+    (*X_TO_Y.inputs, spec("start", "INT32", "batch", 1), spec("before", "FP32", "batch", 4)),
+    (*X_TO_Y.outputs, spec("after", "FP32", "batch", 4)),
+)
+
+
+def test_control_and_state_tensors_are_no_inputs_and_outputs_of_requests(folder: Path) -> None:
+    row = {name: {"dims": [4], "file": name} for name in ("x", "start", "before")}
+    config = made(folder, SEQUENCES, RECURRENT, **row)
+    assert [tensor.name for tensor in (*config.input, *config.output)] == ["x", "y"]
+    assert not config.model_warmup, "the server wants control tensors with a batch in front, and no data of them"
+    shown = made(folder, f"{SEQUENCES}\noutput: [{{name: after}}]", RECURRENT)
+    assert [tensor.name for tensor in shown.output] == ["y", "after"], "a state may also be an output"
+
+
 def test_the_users_warm_up_replaces_ours(folder: Path) -> None:
     block = (
         "model_warmup: [{name: mine, batch_size: 3, inputs: {x: {data_type: TYPE_FP32, dims: [4], zero_data: true}}}]"
@@ -201,7 +250,14 @@ REFUSED = {
     "text for a number": ('max_batch_size: "8"', "5:7", "'max_batch_size' takes a whole number, got '8'"),
     "a switch for a number": ("max_batch_size: yes", "5:7", "'max_batch_size' takes a whole number, got True"),
     "a fraction": ("max_batch_size: 8.0", "5:7", "'max_batch_size' takes a whole number, got 8.0"),
-    "nothing for a number": ("max_batch_size:", "5:7", "'max_batch_size' takes a whole number, got nothing"),
+    "nothing for what dims depend on": ("max_batch_size:", "5:7", "max_batch_size is null; it has to be 0"),
+    "nothing in a list of numbers": (
+        "input: [{name: x, dims: [4, null]}]",
+        "5:35",
+        "takes a whole number, got nothing",
+    ),
+    "nothing for the name": ("name:", "5:7", "name: 'None' has to be the model's, 'm'"),
+    "a batch that was not proven": ("max_batch_size: 9", "5:7", "max_batch_size is 9, and the model was proven for 8"),
     "a number below 0": ("max_batch_size: -1", "5:7", "max_batch_size is -1; it has to be 0 (no batching) or more"),
     "a number for text": (
         "parameters: {a: {string_value: 5}}",
@@ -219,10 +275,10 @@ REFUSED = {
         "5:7",
         "'dynamic_batching' takes fields of ModelDynamicBatching, got True",
     ),
-    "nothing for fields": (
-        "dynamic_batching:",
-        "5:7",
-        "'dynamic_batching' takes fields of ModelDynamicBatching, got nothing",
+    "nothing for fields in a list": (
+        "instance_group: [null]",
+        "5:24",
+        "'instance_group' takes fields of ModelInstanceGroup, got nothing",
     ),
     "a mapping for a list": ("instance_group: {count: 1}", "5:7", "'instance_group' takes a list, got {'count': 1}"),
     "a number for a list": (
@@ -249,17 +305,55 @@ REFUSED = {
     "a number out of range": (
         "max_batch_size: 4294967296",
         "5:7",
-        "m: not a valid ModelConfig: Failed to parse max_batch_size",
+        "'max_batch_size' takes whole numbers from -2147483648 to 2147483647, got 4294967296",
     ),
-    "a number out of range inside": ("instance_group: [{gpus: [4294967296]}]", "5:7", "Value out of range: 4294967296"),
-    "a key that is no number": ("dynamic_batching: {priority_queue_policy: {a: {}}}", "5:7", "not a valid ModelConfig"),
-    "a key that is no number after another field": (
-        "max_batch_size: 8\nparameters: {}\ndynamic_batching: {priority_queue_policy: {a: {}}}",
-        "7:7",
-        "not a valid ModelConfig",
+    "a number out of range inside": (
+        "instance_group: [{gpus: [4294967296]}]",
+        "5:32",
+        "'gpus' takes whole numbers from -2147483648 to 2147483647, got 4294967296",
     ),
-    "two of which one is possible": ("version_policy: {latest: {}, all: {}}", "5:7", "should not have multiple"),
-    "two batchers": ("dynamic_batching: {}\nsequence_batching: {}", "4:5", 'multiple "scheduling_choice" oneof fields'),
+    "a number below 0 where there is none": (
+        "dynamic_batching: {max_queue_delay_microseconds: -1}",
+        "5:26",
+        "'max_queue_delay_microseconds' takes whole numbers from 0 to 18446744073709551615, got -1",
+    ),
+    "a number above 63 bits": ("version_policy: {specific: {versions: [9223372036854775808]}}", "5:46", "got 922"),
+    "a number above 32 bits of float": (
+        "sequence_batching: {direct: {minimum_slot_utilization: 1.0e+40}}",
+        "5:36",
+        "'minimum_slot_utilization' takes 32-bit floating-point numbers, got 1e+40",
+    ),
+    "a number just above 32 bits of float": (
+        "sequence_batching: {direct: {minimum_slot_utilization: 3.4028236e+38}}",
+        "5:36",
+        "'minimum_slot_utilization' takes 32-bit floating-point numbers, got 3.4028236e+38",
+    ),
+    "a key that is no number": (
+        "dynamic_batching: {priority_queue_policy: {a: {}}}",
+        "5:50",
+        "the keys of 'priority_queue_policy' are whole numbers from 0 to 18446744073709551615, got 'a'",
+    ),
+    "a key that is the same number twice": (
+        "dynamic_batching: {priority_queue_policy: {1: {}, 01: {}}}",
+        "5:57",
+        "whole numbers from 0 to 18446744073709551615, got '01'",
+    ),
+    "a key below 0": ("dynamic_batching: {priority_queue_policy: {-1: {}}}", "5:50", "got '-1'"),
+    "a word in a map of messages": (
+        "dynamic_batching: {priority_queue_policy: {1: {timeout_action: WAIT}}}",
+        "5:54",
+        "'timeout_action': 'WAIT' is no TimeoutAction; available: DELAY, REJECT",
+    ),
+    "two of which one is possible": (
+        "version_policy: {latest: {}, all: {}}",
+        "5:36",
+        "'latest' and 'all' exclude each other; leave one of them out",
+    ),
+    "two batchers": (
+        "dynamic_batching: {}\nsequence_batching: {}",
+        "6:7",
+        "'dynamic_batching' and 'sequence_batching' exclude each other; leave one of them out",
+    ),
     "another name": ("name: n", "5:7", "name: 'n' has to be the model's, 'm'"),
 }
 
@@ -437,17 +531,11 @@ BROKEN = {
         "model 'b' has no output 'x'; available: y",
     ),
     "a model without tensors": (A, ["max_batch_size: 1"], "4:29", "model 'a' has no input 'x'; none is available"),
-    "an input that is not mapped": (
-        STEPS.replace("{x: pixels}", "{threshold: T}"),
-        [SCALE, CLASSIFY, TOP],
-        "5:27",
-        "model 'classify' needs the input 'x' too; map it to a tensor",
-    ),
-    "another data type": (
+    "a number for text": (
         A + B,
-        [PLAIN, tensors(x="TYPE_FP16 dims: 4")],
+        [PLAIN, tensors(x="TYPE_STRING dims: 4")],
         "5:29",
-        "tensor 'T' is TYPE_FP32 at a.y and TYPE_FP16 at b.x; put a step between them that casts it",
+        "tensor 'T' is TYPE_FP32 at a.y and TYPE_STRING at b.x; a Python model between them can convert it",
     ),
     "other dims": (
         A + B,

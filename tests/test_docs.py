@@ -8,9 +8,11 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
 
 from trtkit.cli import COMMANDS, root_help
@@ -33,10 +35,16 @@ def cli_markdown() -> str:
         _block("trtkit", root_help()),
     ]
     for name, _ in COMMANDS:
-        command = import_module(f"trtkit.cli.{name}").command
-        with command.make_context(f"trtkit {name}", [], resilient_parsing=True, terminal_width=100) as context:
-            parts.append(_block(f"trtkit {name}", command.get_help(context) + "\n"))
+        parts += _blocks(f"trtkit {name}", import_module(f"trtkit.cli.{name}").command)
     return "\n".join(parts)
+
+
+def _blocks(words: str, command: click.Command) -> Iterator[str]:
+    """The help of a command, and of those in it."""
+    with command.make_context(words, [], resilient_parsing=True, terminal_width=100) as context:
+        yield _block(words, command.get_help(context) + "\n")
+    for name, inner in command.commands.items() if isinstance(command, click.Group) else ():
+        yield from _blocks(f"{words} {name}", inner)
 
 
 def _block(title: str, text: str) -> str:
@@ -59,6 +67,9 @@ def test_the_readme_s_commands_exist_and_take_their_options() -> None:
     for line in lines:
         name, *arguments = line.partition("#")[0].split()[1:]
         command = import_module(f"trtkit.cli.{name}").command
+        while isinstance(command, click.Group):
+            name, *arguments = arguments
+            command = command.commands[name]
         command.make_context(name, arguments).close()
 
 
@@ -119,5 +130,8 @@ def test_nothing_of_a_machine_is_committed() -> None:
 
 
 if __name__ == "__main__":
+    import test_lint_docs
+
+    test_lint_docs.renew()
     (ROOT / "docs" / "cli.md").write_text(cli_markdown())
     (ROOT / "docs" / "trtkit.schema.json").write_text(json.dumps(json_schema(), indent=2) + "\n")

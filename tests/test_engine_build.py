@@ -17,6 +17,7 @@ import onnx
 import pytest
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
+import onnx_models
 import precision_models
 from trtkit import build_models, load_project
 from trtkit.build import BuildResult
@@ -106,6 +107,49 @@ def test_a_plan_is_published_with_its_manifest_and_config(machine: Machine) -> N
     assert machine.built[0][2].max_batch_size == 16
     assert machine.build(TENSORRT).up_to_date
     assert len(machine.built) == 1
+
+
+SEQUENCES = """\
+models:
+  m:
+    source: {onnx: m.onnx}
+    config: {max_batch_size: 8}
+    profiles:
+      - x: {min: [1, 1], opt: [4, 2], max: [8, 16]}
+      - x: {min: [1, 17], opt: [8, 40], max: [8, 64]}
+"""
+
+
+def test_each_profile_is_warmed_up_in_its_shapes(machine: Machine) -> None:
+    machine.build(TENSORRT)
+    assert [(one.name, one.batch_size) for one in machine.config().model_warmup] == [
+        ("profile_0", 2),
+        ("profile_1", 16),
+    ]
+    onnx.save(onnx_models.identity(onnx.TensorProto.FLOAT, ["batch", "sequence"]), machine.root / "m.onnx")
+    for target in (TENSORRT, '{backend: onnxruntime, execution_provider: tensorrt, compute_capability: "8.9"}'):
+        machine.build(target, SEQUENCES)
+        requests = [(one.batch_size, one.inputs["x"]) for one in machine.config().model_warmup]
+        assert [(size, list(tensor.dims)) for size, tensor in requests] == [(4, [2]), (8, [40])]
+        for _, tensor in requests:
+            file = machine.folder / "warmup" / tensor.input_data_file
+            assert file.stat().st_size == 4 * int(np.prod(tensor.dims))
+        assert machine.build(target, SEQUENCES).up_to_date
+        file.write_bytes(b"")
+        assert not machine.build(target, SEQUENCES).up_to_date, "the server refuses a model whose warm-up data is gone"
+        assert file.stat().st_size == 160
+
+
+def test_a_profile_whose_shapes_the_graph_does_not_take_is_not_warmed_up(machine: Machine) -> None:
+    """x + [1, 2, 3] takes a row of one or three."""
+    model = onnx_models.identity(onnx.TensorProto.FLOAT, ["batch", "sequence"])
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 2, 3], np.float32), "c"))
+    model.graph.node[0].CopyFrom(onnx.helper.make_node("Add", ["x", "c"], ["y"]))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "wide"
+    onnx.save(model, machine.root / "m.onnx")
+    profiles = SEQUENCES.replace("opt: [4, 2]", "opt: [4, 3]")
+    machine.build(TENSORRT, profiles)
+    assert [one.name for one in machine.config().model_warmup] == ["profile_0"]
 
 
 def test_every_instance_group_gets_the_profiles(machine: Machine) -> None:

@@ -18,13 +18,15 @@ PACKAGE = Path(trtkit.__file__).parent
 ORDER = (
     "errors", "dtypes", "compat", "images", "signature", "project", "artifacts", "numerics", "tolerance", "metrics",
     "samples", "export", "precision", "engine", "targets", "preflight", "accelerator", "container_build", "race",
-    "config", "repository", "build", "inspection", "scaffold", "server", "doctor", "inference", "validate",
-    "perf", "cli",
+    "pbtxt", "config", "config_diff", "repository", "drawing", "lint", "build", "inspection", "scaffold", "server",
+    "doctor", "inference", "validate", "perf", "cli",
 )  # fmt: skip
 # the worker is the process the build starts, the plan its last step; neither is a layer of its own
 SAME = {
     "build_worker": "build", "build_process": "build", "build_plan": "build", "build_stages": "build",
-    "build_plans": "build", "build_gpu": "build", "gpu": "compat", "doctor_probes": "doctor", "__main__": "cli",
+    "build_check": "build", "build_plans": "build", "build_lint": "build", "build_configs": "build",
+    "build_warmups": "build", "build_gpu": "build", "gpu": "compat",
+    "doctor_probes": "doctor", "__main__": "cli",
 }  # fmt: skip
 # the top of DESIGN.md's table: foreign packages with one home each
 HOMES = {
@@ -35,7 +37,7 @@ HOMES = {
     "tensorrt_rtx": set(),
     "torch": set(),  # only through compat.require, in export
     "skl2onnx": set(),
-    "onnx": {"export", "precision", "race", "inspection"},
+    "onnx": {"export", "precision", "race", "lint", "inspection"},
     "matplotlib": {"race"},
     "onnxruntime": set(),  # only through compat.onnxruntime
     "tritonclient": {"config", "server", "perf"},

@@ -96,7 +96,7 @@ COMPLAINTS = {
     "a switch for a number": (with_model("tolerance: {rtol: yes}"), "4:17", "has to be a valid number, got True"),
     "a list for a mapping": ("models: []\n", "1:1", "models: has to be a mapping, got a list of 0"),
     "nothing for a model": ("models: {m: }\n", "1:10", "models.m: takes the keys source, ensemble,"),
-    "text for a model": ("models: {m: m.onnx}\n", "1:10", "config; got 'm.onnx'"),
+    "text for a model": ("models: {m: m.onnx}\n", "1:10", "configs; got 'm.onnx'"),
     "a number for config": (with_model("config: 5"), "4:5", "models.m.config: has to be a mapping, got 5"),
     "a key that is missing": (with_model("evaluate: {metric: top1}"), "4:5", "models.m.evaluate: 'data' is missing"),
     "a value below the least": (
@@ -145,10 +145,20 @@ COMPLAINTS = {
         "1:14",
         "models.m.ensemble: has to have at least 1 item",
     ),
-    "a step without inputs": (
-        "models: {m: {ensemble: [{model: a, inputs: {}, outputs: {y: Y}}]}}",
-        "1:36",
-        "models.m.ensemble.0.inputs: at least one tensor has to be mapped",
+    "a cast without inputs": (
+        "models: {m: {source: {cast: FP32}}}",
+        "1:10",
+        "models.m: a cast needs `inputs:`, the name, data type and shape of each tensor it casts",
+    ),
+    "a cast of text": (
+        "models: {m: {source: {cast: FP32}, inputs: {x: {data_type: BYTES, shape: [batch, 1]}}}}",
+        "1:10",
+        "models.m: a cast is one of numbers, and input 'x' is BYTES",
+    ),
+    "a cast to text": (
+        "models: {m: {source: {cast: BYTES}, inputs: {x: {shape: [batch, 1]}}}}",
+        "1:23",
+        "models.m.source.cast: has to be 'BOOL', ",
     ),
     "an ensemble with inputs": (
         "models: {m: {ensemble: [{model: a, inputs: {x: X}, outputs: {y: Y}}], outputs: [y]}}",

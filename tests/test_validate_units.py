@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 import onnx_models
 from exporting import project
 from trtkit.artifacts import Cache
+from trtkit.config import ModelConfig
 from trtkit.dtypes import DTYPES, by_name
 from trtkit.errors import DataError, ExportError, ProjectError
 from trtkit.export.onnx_file import MODEL_FILE
@@ -349,8 +349,13 @@ class FakeClient:
     def signature(self, model: str) -> Signature:
         return self.signatures[model]
 
-    def config(self, model: str) -> Any:
-        return SimpleNamespace(output=[SimpleNamespace(name=name) for name in self.outputs])
+    def config(self, model: str) -> ModelConfig:
+        if model in self.signatures:
+            signature = self.signatures[model]
+            inputs, outputs = ([spec.name for spec in side] for side in (signature.inputs, signature.outputs))
+        else:
+            inputs, outputs = (["X"], self.outputs) if model == "pipeline" else (["x"], ["y"])
+        return ModelConfig(input=[{"name": name} for name in inputs], output=[{"name": name} for name in outputs])
 
     def infer(self, model: str, inputs: dict[str, Any]) -> dict[str, Any]:
         self.asked.append((model, {name: array.shape for name, array in inputs.items()}))

@@ -14,26 +14,21 @@ from typing import Any
 
 import onnxruntime as ort
 from trtkit_ort_config import Graph, LoadError, Tensor
+from trtkit_ort_options import (
+    PARAMETERS,
+    accelerators_of,
+    cuda_options,
+    cuda_parameters,
+    parameters_of,
+    tensorrt_options,
+    unknown_accelerator,
+)
 
 # optimization.graph.level -> ONNX Runtime's; every other level is the default, all optimizations.
 _GRAPH_LEVELS = {
     -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-}
-
-_TENSORRT_PRECISIONS = {"FP16": "trt_fp16_enable", "BF16": "trt_bf16_enable", "INT8": "trt_int8_enable"}
-# parameters of the "tensorrt" accelerator that ONNX Runtime calls otherwise; the others start with trt_
-_TENSORRT_NAMES = {
-    "max_workspace_size_bytes": "trt_max_workspace_size",
-    "int8_calibration_table_name": "trt_int8_calibration_table_name",
-    "int8_use_native_calibration_table": "trt_int8_use_native_calibration_table",
-}
-
-# parameters of the model that go to CUDA: the numbers the C++ backend takes -> ONNX Runtime's words
-_CUDA_ENUMS = {
-    "cudnn_conv_algo_search": ("EXHAUSTIVE", "HEURISTIC", "DEFAULT"),
-    "arena_extend_strategy": ("kNextPowerOfTwo", "kSameAsRequested"),
 }
 
 CPU_QUOTA_FILE = "/sys/fs/cgroup/cpu.max"  # of cgroup v2, as a container sees it
@@ -140,19 +135,23 @@ def ort_message(error: Exception) -> str:
 
 
 def session_options(config: Mapping[str, Any]) -> ort.SessionOptions:
-    """Threads, memory, graph optimizations and custom operators, as configured."""
-    parameters = _parameters(config)
+    """Threads, memory, graph optimizations and custom operators, as configured.
+
+    Raises:
+        LoadError: a parameter has a value that it cannot have, or a library of operators does not load.
+    """
+    parameters = parameters_of(config)
+    given = {key: read(key, parameters[key]) for key, read in PARAMETERS.items() if key in parameters}
     options = ort.SessionOptions()
     level = config.get("optimization", {}).get("graph", {}).get("level", 0)
     options.graph_optimization_level = _GRAPH_LEVELS.get(level, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
-    options.execution_mode = _execution_mode(parameters)
-    share = threads_per_instance(config)
-    options.intra_op_num_threads = _positive(parameters, "intra_op_thread_count") or share
-    options.inter_op_num_threads = _positive(parameters, "inter_op_thread_count") or share
-    if "enable_mem_arena" in parameters:
-        options.enable_cpu_mem_arena = _boolean(parameters["enable_mem_arena"])
-    if "enable_mem_pattern" in parameters:
-        options.enable_mem_pattern = _boolean(parameters["enable_mem_pattern"])
+    parallel = given.get("execution_mode")
+    options.execution_mode = ort.ExecutionMode.ORT_PARALLEL if parallel else ort.ExecutionMode.ORT_SEQUENTIAL
+    share = threads_per_instance(config)  # where no number is given, or none above 0, as in the C++ backend
+    options.intra_op_num_threads = max(0, given.get("intra_op_thread_count", 0)) or share
+    options.inter_op_num_threads = max(0, given.get("inter_op_thread_count", 0)) or share
+    options.enable_cpu_mem_arena = given.get("enable_mem_arena", options.enable_cpu_mem_arena)
+    options.enable_mem_pattern = given.get("enable_mem_pattern", options.enable_mem_pattern)
     for key, value in parameters.items():
         if key.startswith("session."):
             options.add_session_config_entry(key, value)
@@ -170,7 +169,7 @@ def _register_operators(options: ort.SessionOptions, library: str) -> None:
 
 def run_options(config: Mapping[str, Any]) -> ort.RunOptions | None:
     """What every run of the model is given; None when nothing is configured."""
-    shrinkage = _parameters(config).get("memory.enable_memory_arena_shrinkage")
+    shrinkage = parameters_of(config).get("memory.enable_memory_arena_shrinkage")
     if shrinkage is None:
         return None
     options = ort.RunOptions()
@@ -202,99 +201,27 @@ def providers(config: Mapping[str, Any], kind: str, device_id: str) -> list[Prov
 
     KIND_AUTO takes CUDA where this ONNX Runtime has it; KIND_MODEL runs on the CPU, as in the C++ backend.
     """
-    accelerators = config.get("optimization", {}).get("execution_accelerators", {})
     chosen: list[Provider] = []
     if kind == "GPU" or (kind == "AUTO" and "CUDAExecutionProvider" in ort.get_available_providers()):
-        chosen += _gpu_providers(config, accelerators.get("gpu_execution_accelerator", ()), device_id)
-    for accelerator in accelerators.get("cpu_execution_accelerator", ()):
+        chosen += _gpu_providers(config, device_id)
+    for accelerator in accelerators_of(config, "cpu"):
         if accelerator["name"] != "openvino":
-            raise _unknown_accelerator(accelerator)
+            raise unknown_accelerator(accelerator["name"])
         chosen.append(("OpenVINOExecutionProvider", {"device_type": "CPU"}))
     return [*chosen, ("CPUExecutionProvider", {})]
 
 
-def _gpu_providers(
-    config: Mapping[str, Any], accelerators: Iterable[Mapping[str, Any]], device_id: str
-) -> list[Provider]:
+def _gpu_providers(config: Mapping[str, Any], device_id: str) -> list[Provider]:
     chosen: list[Provider] = []
     cuda = {}
-    for accelerator in accelerators:
+    for accelerator in accelerators_of(config, "gpu"):
         parameters = accelerator.get("parameters", {})
         if accelerator["name"] == "tensorrt":
-            options = _tensorrt_options(parameters)
+            options = tensorrt_options(parameters)
             chosen.append(("TensorrtExecutionProvider", {**options, "device_id": device_id}))
         elif accelerator["name"] == "cuda":
-            cuda.update(parameters)
+            cuda.update(cuda_options(parameters))
         else:
-            raise _unknown_accelerator(accelerator)
-    cuda.update(_cuda_parameters(_parameters(config)))
+            raise unknown_accelerator(accelerator["name"])
+    cuda.update(cuda_parameters(parameters_of(config)))
     return [*chosen, ("CUDAExecutionProvider", {**cuda, "device_id": device_id})]
-
-
-def _unknown_accelerator(accelerator: Mapping[str, Any]) -> LoadError:
-    return LoadError(f"unknown Execution Accelerator '{accelerator['name']}' is requested")
-
-
-def _tensorrt_options(parameters: Mapping[str, str]) -> dict[str, str]:
-    options = {}
-    for key, value in parameters.items():
-        if key == "precision_mode":
-            if value in _TENSORRT_PRECISIONS:
-                options[_TENSORRT_PRECISIONS[value]] = "1"
-            elif value != "FP32":
-                raise LoadError(f"unsupported precision mode '{value}' is requested")
-        elif key in _TENSORRT_NAMES:
-            options[_TENSORRT_NAMES[key]] = value
-        elif key.startswith("trt_"):
-            options[key] = value
-        else:
-            raise LoadError(f"unknown parameter '{key}' is provided for TensorRT Execution Accelerator")
-    return options
-
-
-def _cuda_parameters(parameters: Mapping[str, str]) -> dict[str, str]:
-    options = {}
-    for key, words in _CUDA_ENUMS.items():
-        if key in parameters:
-            index = _integer(parameters, key)
-            if not 0 <= index < len(words):
-                raise LoadError(f"unsupported {key} value '{index}' is requested")
-            options[key] = words[index]
-    for key in ("gpu_mem_limit", "do_copy_in_default_stream"):
-        if key in parameters:
-            options[key] = parameters[key]
-    return options
-
-
-def _parameters(config: Mapping[str, Any]) -> dict[str, str]:
-    return {key: entry["string_value"] for key, entry in config.get("parameters", {}).items()}
-
-
-def _execution_mode(parameters: Mapping[str, str]) -> ort.ExecutionMode:
-    mode = _integer(parameters, "execution_mode")
-    if mode not in (0, 1):
-        raise LoadError(
-            f"Invalid configuration value provided. Expected values for execution_mode are 0 or 1 but got {mode} ."
-        )
-    return ort.ExecutionMode.ORT_PARALLEL if mode else ort.ExecutionMode.ORT_SEQUENTIAL
-
-
-def _positive(parameters: Mapping[str, str], key: str) -> int:
-    """A count, or 0 for "the default": absent, zero, and negative as in the C++ backend."""
-    return max(0, _integer(parameters, key))
-
-
-def _integer(parameters: Mapping[str, str], key: str) -> int:
-    value = parameters.get(key, "0")
-    try:
-        return int(value)
-    except ValueError:
-        raise LoadError(f"parameter '{key}': failed to convert '{value}' to integral number") from None
-
-
-def _boolean(value: str) -> bool:
-    if value.lower() in ("true", "on", "1"):
-        return True
-    if value.lower() in ("false", "off", "0"):
-        return False
-    raise LoadError(f"failed to convert '{value}' to boolean")

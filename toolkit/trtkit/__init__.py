@@ -15,12 +15,14 @@ __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
     from trtkit.build import build_models
-    from trtkit.config import ensemble_config, model_config, to_text
+    from trtkit.config import ensemble_config, explained_config, model_config, to_text
     from trtkit.engine import EngineOptions, ShapeRange, build_engine, check_engine, plan_info
     from trtkit.errors import TrtkitError
     from trtkit.export.stage import export_model
     from trtkit.inference import infer_rows
     from trtkit.inspection import inspect_onnx, inspect_plan
+    from trtkit.lint.finding import Finding, Severity
+    from trtkit.lint.outcome import lint_repository
     from trtkit.perf import measure
     from trtkit.precision.calibration import calibrate, tensors_to_calibrate
     from trtkit.precision.cpu_int8 import quantize_cpu
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "EngineOptions": "trtkit.engine",
+    "Finding": "trtkit.lint.finding",
     "Project": "trtkit.project",
+    "Severity": "trtkit.lint.finding",
     "ShapeRange": "trtkit.engine",
     "TrtkitError": "trtkit.errors",
     "build_engine": "trtkit.engine",
@@ -43,11 +47,13 @@ _HOMES = {
     "check_engine": "trtkit.engine",
     "connect": "trtkit.server",
     "ensemble_config": "trtkit.config",
+    "explained_config": "trtkit.config",
     "export_model": "trtkit.export.stage",
     "find_project": "trtkit.project",
     "infer_rows": "trtkit.inference",
     "inspect_onnx": "trtkit.inspection",
     "inspect_plan": "trtkit.inspection",
+    "lint_repository": "trtkit.lint.outcome",
     "load_project": "trtkit.project",
     "measure": "trtkit.perf",
     "model_config": "trtkit.config",
@@ -65,7 +71,9 @@ _HOMES = {
 
 __all__ = [
     "EngineOptions",
+    "Finding",
     "Project",
+    "Severity",
     "ShapeRange",
     "TrtkitError",
     "__version__",
@@ -75,11 +83,13 @@ __all__ = [
     "check_engine",
     "connect",
     "ensemble_config",
+    "explained_config",
     "export_model",
     "find_project",
     "infer_rows",
     "inspect_onnx",
     "inspect_plan",
+    "lint_repository",
     "load_project",
     "measure",
     "model_config",

@@ -8,25 +8,25 @@ import fcntl
 import importlib.util
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trtkit.artifacts import StageRun, file_errors, fingerprint
+from trtkit.artifacts import file_errors
+from trtkit.build_configs import ConfigStage, Texts
 from trtkit.build_plan import NothingToPublish, Plan, Planner, Served
 from trtkit.build_stages import BuildOptions, OnEvent, StageReport, Stages
 from trtkit.compat import EXTRAS
 from trtkit.container_build import check_container
-from trtkit.errors import BuildError, ConfigError, MissingDependencyError, ProjectError, TrtkitError, nearest
+from trtkit.errors import BuildError, ConfigError, MissingDependencyError, ProjectError, TrtkitError
 from trtkit.project import Project
-from trtkit.repository import CONFIG_FILE, PublishedVersion, clean_staging, config_text, models, publish_all
+from trtkit.repository import CONFIG_FILE, PublishedVersion, clean_staging, config_text, publish_all
 from trtkit.targets import pick_target
 
-CONFIG, PUBLISH = "config", "publish"
-_CONFIG_STAGE_VERSION = 2
+PUBLISH = "publish"
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class BuildResult:
         check_engine: what TensorRT-RTX made of the graph; None when it was not asked.
         no_plan: that there is no plan, why, and what serves meanwhile; ``""`` when there is one, or none is needed.
         notes: what else a reader of the summary has to know.
+        config_check: with `check`, per config file ``status``, ``note`` and ``differences``; None otherwise.
         skipped: why it was left out, or ``""``.
         error: the sentence of its failure, or ``""``.
     """
@@ -71,6 +72,7 @@ class BuildResult:
     check_engine: dict[str, Any] | None = None
     no_plan: str = ""
     notes: list[str] = field(default_factory=list)
+    config_check: list[dict[str, Any]] | None = None
     skipped: str = ""
     error: str = ""
 
@@ -95,6 +97,7 @@ def build_models(
     in_container: bool = False,
     profiles_from: Path | None = None,
     profile_count: int = 3,
+    check: bool = False,
     jobs: int = 0,
     on_event: OnEvent = lambda model, stage, state: None,
 ) -> tuple[list[BuildResult], TrtkitError | None]:
@@ -115,6 +118,7 @@ def build_models(
         profiles_from: recorded request shapes (JSON lines) of the one model that is named: its profiles follow
             from them, instead of the project file's.
         profile_count: how many profiles they become.
+        check: change nothing in the repository, and compare its configs with those that would be published.
         jobs: how many exports at once; 0 for one per core.
         on_event: called with (model, stage, what happens) from several threads.
 
@@ -132,11 +136,13 @@ def build_models(
     options = BuildOptions(
         target_name, chosen, force=force, race=race, check_engine=check_engine, in_container=in_container,
         profiles_from=profiles_from, profile_count=profile_count, named=_the_one(project, names, profiles_from),
+        check=check,
     )  # fmt: skip
     if in_container:
         check_container(project, [name for name in selected if project.models[name].source], target_name, chosen)
     with _lock(project):
-        clean_staging(project.repository, project.state)
+        if not check:
+            clean_staging(project.repository, project.state)
         builder = _Builder(project, options, set(wanted if names else ()), on_event)
         singles = [name for name in selected if project.models[name].source]
         with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
@@ -147,7 +153,7 @@ def build_models(
                 raise
         for name in ensembles:
             results[name] = builder.build_ensemble(name, results)
-        results = builder.publish(results)
+        results = builder.check(results) if check else builder.publish(results)
     return [results[name] for name in selected], builder.first_error
 
 
@@ -226,7 +232,7 @@ class _Builder:
         self.stages = Stages(project, options, on_event)
         self.cache = self.stages.cache
         self.planner = Planner(project, self.cache, options.force)
-        self.configs: dict[str, str] = {}
+        self.configs = ConfigStage(self.stages)
         self.plans: dict[str, Plan] = {}
         self.first_error: TrtkitError | None = None
 
@@ -240,8 +246,8 @@ class _Builder:
         try:
             self._refuse_missing(name, missing)
             served = self.stages.source(name, reports)
-            text, config_report = self._source_config(name, served)
-            self._plan(name, text, served)
+            texts, config_report = self.configs.source(name, served)
+            self._plan(name, texts, served)
         except NothingToPublish as exc:
             return replace(result, stages=reports, skipped=str(exc))
         except TrtkitError as exc:
@@ -254,7 +260,7 @@ class _Builder:
             precision=served.precision,
             max_abs_error=worst_parity(facts),
             no_plan=facts.get("no_plan", ""),
-            notes=_notes(facts),
+            notes=[*_notes(facts), *self.configs.left_out(name, served)],
             profiles=facts.get("profiles", []),
             metric=facts.get("metric"),
             conversion=facts.get("conversion"),
@@ -275,16 +281,31 @@ class _Builder:
                 return replace(result, skipped=f"its step '{step}' was not built")
         try:
             self._refuse_missing(name, missing)
-            text, config_report = self._ensemble_config(name)
-            self._plan(name, text, None)
+            texts, config_report = self.configs.ensemble(name)
+            self._plan(name, texts, None)
         except TrtkitError as exc:
             return self._failed(result, exc)
         return replace(result, stages=[config_report])
 
+    def check(self, results: dict[str, BuildResult]) -> dict[str, BuildResult]:
+        """Compare the configs that were made with those in the repository, and complete the results."""
+        from trtkit.build_check import check_configs, problem
+
+        checks = {
+            name: check_configs(self.project.repository, name, self.configs.made[name])
+            for name, result in results.items()
+            if not result.error and not result.skipped
+        }
+        self.first_error = self.first_error or problem(checks, self.named)
+        found = {
+            name: replace(results[name], config_check=[asdict(row) for row in rows]) for name, rows in checks.items()
+        }
+        return {**results, **found}
+
     def publish(self, results: dict[str, BuildResult]) -> dict[str, BuildResult]:
         """Publish what is planned, all of it or nothing, and complete the results."""
         started = time.perf_counter()
-        results = self._hold_back(results)
+        results = self._hold_back(self._refuse(results))
         pending = {name: plan.publication for name, plan in self.plans.items() if plan.publication}
         ordered = [pending[name] for name in results if name in pending]  # ensembles after their steps
         try:
@@ -309,6 +330,24 @@ class _Builder:
             result = replace(results[name], stages=[*results[name].stages, report], version=version.version)
             complete[name] = replace(result, byte_size=version.byte_size)
         return complete
+
+    def _refuse(self, results: dict[str, BuildResult]) -> dict[str, BuildResult]:
+        """Take from the plans what the server would not load, and the ensembles that were made to fit it."""
+        pending = [plan.publication for plan in self.plans.values() if plan.publication]
+        if not pending:
+            return results
+        from trtkit.build_lint import refusals
+
+        reasons = refusals(self.project.repository, pending, self.options.target.image)
+        held: dict[str, BuildError] = {}
+        for name in reasons:
+            for other in self._take_back(name, name, []) if name in self.plans else ():
+                held[other] = self._refused_error(other, reasons.get(other) or f"its step '{name}' is not published")
+        return {**results, **{name: self._failed(results[name], error) for name, error in held.items()}}
+
+    def _refused_error(self, name: str, why: str) -> BuildError:
+        where = self.project.where("models", name, "config")
+        return BuildError(f"{where}: model '{name}' is not published, because the server would refuse it: {why}")
 
     def _hold_back(self, results: dict[str, BuildResult]) -> dict[str, BuildResult]:
         """Take from the plans what would no longer fit a published ensemble that stays as it is.
@@ -342,9 +381,10 @@ class _Builder:
             "which fits the published one, could not be rebuilt"
         )
 
-    def _plan(self, name: str, text: str, served: Served | None) -> None:
-        self.plans[name] = self.planner.plan(name, text, served)
-        self.configs[name] = text
+    def _plan(self, name: str, texts: Texts, served: Served | None) -> None:
+        if self.options.check:
+            return
+        self.plans[name] = self.planner.plan(name, texts, served)
 
     def _failed(self, result: BuildResult, exc: TrtkitError) -> BuildResult:
         self.first_error = self.first_error or exc
@@ -361,65 +401,6 @@ class _Builder:
             where = self.project.where("models", name, "requires")
             hint = f"; run: pip install 'trtkit[{EXTRAS[module]}]'" if module in EXTRAS else ""
             raise MissingDependencyError(f"{where}: model '{name}' requires {module}, which is not installed{hint}")
-
-    def _source_config(self, name: str, served: Served) -> tuple[str, StageReport]:
-        serving = served.facts.get("serving", {})
-        inputs = {
-            "config": fingerprint(self.project.models[name].config),
-            "exported model": fingerprint([served.facts[key] for key in ("signature", "max_batch_size", "warmup")]),
-            "target": fingerprint([self.options.target.model_dump(), serving]),
-        }
-
-        def generate() -> str:
-            from trtkit.config import model_config, to_text
-            from trtkit.signature import Signature
-
-            facts = served.facts
-            signature = Signature.from_json(facts["signature"])
-            return to_text(
-                model_config(self.project, name, signature, facts["max_batch_size"], facts["warmup"], serving=serving)
-            )
-
-        return self._config(name, inputs, generate)
-
-    def _ensemble_config(self, name: str) -> tuple[str, StageReport]:
-        spec = self.project.models[name]
-        steps = spec.ensemble or []
-        texts = [self._step_config(name, index, step.model) for index, step in enumerate(steps)]
-        inputs = {
-            "config": fingerprint(spec.config),
-            "ensemble": fingerprint([step.model_dump() for step in steps]),
-            **{f"config.pbtxt of {step.model}": fingerprint(text) for step, text in zip(steps, texts, strict=True)},
-        }
-
-        def generate() -> str:
-            from trtkit.config import ensemble_config, read_config, to_text
-
-            configs = [read_config(t, f"{s.model}/{CONFIG_FILE}") for s, t in zip(steps, texts, strict=True)]
-            return to_text(ensemble_config(self.project, name, configs))
-
-        return self._config(name, inputs, generate)
-
-    def _step_config(self, name: str, index: int, model: str) -> str:
-        repository = self.project.repository
-        text = self.configs.get(model) or config_text(repository, model)
-        if text is None:
-            where = self.project.where("models", name, "ensemble", index, "model")
-            raise ConfigError(
-                f"{where}: step '{model}' has no {CONFIG_FILE} in {repository.name}; "
-                f"{nearest(model, {*models(repository), *self.configs})}"
-            )
-        return text
-
-    def _config(self, name: str, inputs: dict[str, str], generate: Callable[[], str]) -> tuple[str, StageReport]:
-        inputs = {**inputs, "trtkit's config stage": str(_CONFIG_STAGE_VERSION)}
-        run = None if self.options.force else self.cache.matching(name, CONFIG, inputs, self.project.root)
-        if run:
-            return str(run.facts["text"]), StageReport(CONFIG, False, "up to date")
-        why, started = self.stages.reason(name, CONFIG, inputs), time.perf_counter()
-        text = generate()
-        self.cache.remember(name, CONFIG, StageRun(inputs, {}, "", {"text": text}))
-        return text, StageReport(CONFIG, True, why, time.perf_counter() - started)
 
 
 def _notes(facts: dict[str, Any]) -> list[str]:

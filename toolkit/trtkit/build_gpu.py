@@ -15,6 +15,7 @@ from trtkit.accelerator import optimization_block
 from trtkit.artifacts import StageRun, fingerprint
 from trtkit.build_plan import NothingToPublish, Served
 from trtkit.build_plans import ENGINE, PLAN_FILE, PlanStages
+from trtkit.build_warmups import with_warmups
 from trtkit.compat import installed
 from trtkit.container_build import in_container_files
 from trtkit.engine import (
@@ -48,7 +49,7 @@ class EngineStages:
 
     def __init__(self, stages: Stages, name: str, exported: StageRun) -> None:
         self.stages, self.project, self.options = stages, stages.project, stages.options
-        self.cache, self.target = stages.cache, stages.options.target
+        self.cache, self.target, self.engine = stages.cache, stages.options.target, self.project.models[name].engine
         self.found: dict[str, Any] = {}
         self.largest = int(exported.facts["max_batch_size"])
         on_tensorrt = "tensorrt" in (self.target.backend, self.target.execution_provider)
@@ -74,11 +75,11 @@ class EngineStages:
         if self.options.check_engine:
             self._check(name, served, profiles, reports)
         if self.target.backend != "tensorrt":
-            return self._on_provider(name, served, profiles)
+            return with_warmups(self.stages, name, self.on_provider(served), profiles, reports)
         plans = PlanStages(self.stages, profiles, lambda precision, cc: self._engine_options(name, precision, cc))
         with_plans, missing = plans.run(name, served, self._buildable(), reports)
         if with_plans is not None:
-            return with_plans
+            return with_warmups(self.stages, name, with_plans, profiles, reports)
         why = self.why_no_plan() or f"those for compute capability {', '.join(missing)} are missing"
         if len(missing) < len(self.target.compute_capabilities):
             why += f"; missing is {', '.join(missing)}, the others are built"
@@ -105,16 +106,17 @@ class EngineStages:
             "gpu": gpu_state().gpus[0].name,
         }  # fmt: skip
 
-    def _on_provider(self, name: str, served: Served, profiles: Sequence[Profile]) -> Served:
+    def on_provider(self, served: Served) -> Served:
         """The graph itself for ONNX Runtime, with what its GPU execution provider has to be told."""
         if not self.target.on_gpu:
             return served
-        engine = self.project.models[name].engine
+        engine = self.engine
         block = optimization_block(
-            self.target, profiles, int(served.facts["max_batch_size"]), precision=served.precision,
+            self.target, self.profiles, int(served.facts["max_batch_size"]), precision=served.precision,
             workspace_bytes=engine.workspace_bytes, optimization_level=engine.optimization_level,
         )  # fmt: skip
-        serving = {"backend": "onnxruntime", "kind": "KIND_GPU", "optimization": block}
+        why = f"target '{self.options.target_name}': ONNX Runtime with {self.target.execution_provider}"
+        serving = {"backend": "onnxruntime", "why": why, "kind": "KIND_GPU", "optimization": block}
         return replace(served, facts={**served.facts, "serving": serving})
 
     def _profiles(self, name: str, facts: Mapping[str, Any]) -> list[Profile]:
@@ -276,4 +278,8 @@ class EngineStages:
             facts = {**served.export.facts, **{key: served.facts[key] for key in findings if key in served.facts}}
             served = replace(served, run=served.export, precision="fp32", facts=facts)
         note = f"no plan was built ({why}); {what} is published for the fallback, onnxruntime; {how}"
-        return replace(served, facts={**served.facts, "no_plan": note, "serving": {"backend": "onnxruntime"}})
+        serving = {
+            "backend": "onnxruntime",
+            "why": f"the fallback of target '{self.options.target_name}': no plan was built",
+        }
+        return replace(served, facts={**served.facts, "no_plan": note, "serving": serving})

@@ -7,6 +7,7 @@ from __future__ import annotations
 import filecmp
 import json
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -16,7 +17,15 @@ from typing import Any
 from trtkit.artifacts import Cache, StageRun
 from trtkit.errors import BuildError, RepositoryError
 from trtkit.project import Project
-from trtkit.repository import CONFIG_FILE, Publication, PublishedVersion, config_text, latest
+from trtkit.repository import (
+    VARIANTS,
+    Publication,
+    PublishedVersion,
+    config_file,
+    config_text,
+    latest,
+    variants,
+)
 
 WARMUP = "warmup"
 _KEPT_FACTS = (
@@ -39,6 +48,7 @@ class Served:
         precision: of the served graph.
         facts: the export's, and over them what the later stages found.
         target: the name of the target it was made for.
+        warmup: the artifact with the warm-up data, where that is not the published one; ``""`` where it is.
     """
 
     export: StageRun
@@ -46,6 +56,7 @@ class Served:
     precision: str
     facts: dict[str, Any]
     target: str
+    warmup: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,31 +82,43 @@ class Planner:
     def __init__(self, project: Project, cache: Cache, force: bool) -> None:
         self.project, self.cache, self.force = project, cache, force
 
-    def plan(self, name: str, text: str, served: Served | None) -> Plan:
-        """What to publish of a model: a new version, or config and warm-up data alone, or nothing.
+    def plan(self, name: str, texts: Mapping[str, str], served: Served | None) -> Plan:
+        """What to publish of a model: a new version, or configs and warm-up data alone, or nothing.
 
         Args:
             name: the model.
-            text: its config.pbtxt.
+            texts: its configs by name; ``""`` is config.pbtxt.
             served: what the stages made; None for an ensemble.
 
         Raises:
-            RepositoryError: a config.pbtxt that was edited by hand would be replaced.
+            RepositoryError: a config that was edited by hand would be replaced.
             BuildError: the artifact in the cache is not what it was.
         """
         repository = self.project.repository
-        current, on_disk = latest(repository, name), config_text(repository, name)
+        current = latest(repository, name)
+        on_disk = {variant: config_text(repository, name, variant) for variant in ("", *variants(repository, name))}
+        wanted = {**self._stale(on_disk, texts), **texts}
+        changed = [variant for variant, text in wanted.items() if on_disk.get(variant) != text]
         new_version = "--force" if self.force else self._why_new_version(current, served)
         damaged = "" if new_version else self._changed_warmup(name, served)
-        if current and not new_version and not damaged and on_disk == text:
+        if current and not new_version and not damaged and not changed:
             return Plan(f"version {current.version} is up to date", current)
-        self._refuse_to_overwrite(name, text, on_disk)
+        for variant in changed:
+            self._refuse_to_overwrite(name, variant, on_disk.get(variant))
         version_files, model_files = self._files(name, served)
+        more = {variant: text for variant, text in wanted.items() if variant}
         publication = Publication(
-            name, text, version_files if new_version else None, model_files, self._record(name, served)
+            name, texts[""], version_files if new_version else None, model_files, self._record(name, served), more
         )
-        why = new_version or f"{damaged or CONFIG_FILE} changed"
-        return Plan(why, current, publication, on_disk not in (None, text))
+        why = new_version or f"{damaged or config_file(changed[0])} changed"
+        return Plan(why, current, publication, any(on_disk.get(variant) is not None for variant in changed))
+
+    def _stale(self, on_disk: Mapping[str, str | None], texts: Mapping[str, str]) -> dict[str, None]:
+        """Configs of names that the project file no longer has, or that these files do not serve; not those by hand."""
+        from trtkit.config import is_generated
+
+        left = {variant: text for variant, text in on_disk.items() if text is not None and variant not in texts}
+        return {variant: None for variant, text in left.items() if is_generated(text)}
 
     def _why_new_version(self, current: PublishedVersion | None, served: Served | None) -> str:
         if current is None:
@@ -107,7 +130,8 @@ class Planner:
 
     def _changed_warmup(self, name: str, served: Served | None) -> str:
         """The first warm-up file that is not the artifact's, without which the server refuses the model."""
-        folder = self.project.state / "objects" / (served.run.artifact if served else "") / WARMUP
+        artifact = (served.warmup or served.run.artifact) if served else ""
+        folder = self.project.state / "objects" / artifact / WARMUP
         for file in sorted(folder.glob("*")) if served else ():
             published = self.project.repository / name / WARMUP / file.name
             if not published.is_file() or not filecmp.cmp(file, published, shallow=False):
@@ -128,33 +152,39 @@ class Planner:
                 memo.write_text(json.dumps(seen))
         return changed
 
-    def _refuse_to_overwrite(self, name: str, text: str, on_disk: str | None) -> None:
-        if self.force or on_disk is None or on_disk == text:
+    def _refuse_to_overwrite(self, name: str, variant: str, on_disk: str | None) -> None:
+        if self.force or on_disk is None:
             return
         from trtkit.config import is_generated
 
         if not is_generated(on_disk):
             where = self.project.where("models", name)
             raise RepositoryError(
-                f"{self.project.repository / name / CONFIG_FILE} was written or edited by hand and would be replaced; "
-                f"move its fields to the `config:` block at {where}, or build with --force"
+                f"{self.project.repository / name / config_file(variant)} was written or edited by hand and would be "
+                f"replaced; move its fields to the `{VARIANTS if variant else 'config'}:` block at {where}, or build "
+                "with --force"
             )
 
     def _files(self, name: str, served: Served | None) -> tuple[dict[str, Path], dict[str, Path]]:
         """The version's files and the model folder's files of an artifact; nothing for an ensemble."""
         if served is None:
             return {}, {}
-        artifact = self.cache.verified("onnx", served.run.artifact)
+        files = self._artifact(name, served.run.artifact)
+        warmup = self._artifact(name, served.warmup) if served.warmup else files
+        return (
+            {path: f for path, f in files.items() if not path.startswith(f"{WARMUP}/")},
+            {path: f for path, f in warmup.items() if path.startswith(f"{WARMUP}/")},
+        )
+
+    def _artifact(self, name: str, sha256: str) -> dict[str, Path]:
+        """The files of an artifact by relative path, if they are what they were."""
+        artifact = self.cache.verified("onnx", sha256)
         if artifact is None:
-            shutil.rmtree(self.project.state / "objects" / served.run.artifact, ignore_errors=True)
+            shutil.rmtree(self.project.state / "objects" / sha256, ignore_errors=True)
             raise BuildError(
                 f"model '{name}': its artifact in {self.project.state} was damaged and is removed; build again"
             )
-        files = {f.relative_to(artifact.path).as_posix(): f for f in artifact.path.rglob("*") if f.is_file()}
-        return (
-            {path: f for path, f in files.items() if not path.startswith(f"{WARMUP}/")},
-            {path: f for path, f in files.items() if path.startswith(f"{WARMUP}/")},
-        )
+        return {f.relative_to(artifact.path).as_posix(): f for f in artifact.path.rglob("*") if f.is_file()}
 
     def _record(self, name: str, served: Served | None) -> dict[str, Any]:
         spec = self.project.models[name]

@@ -64,7 +64,10 @@ class PlanStages:
         plans = {cc: _plan_name(cc, len(built) > 1) for cc in built}
         manifests = {cc: one.facts["engine"] for cc, one in built.items()}
         signature = _as_built(Signature.from_json(served.facts["signature"]), next(iter(manifests.values())))
-        serving = {"backend": "tensorrt", "kind": "KIND_GPU", "profiles": len(self.profiles), "plans": plans}
+        serving = {
+            "backend": "tensorrt", "why": f"target '{self.stages.options.target_name}' runs TensorRT plans",
+            "kind": "KIND_GPU", "profiles": len(self.profiles), "plans": plans,
+        }  # fmt: skip
         facts = {**served.facts, "signature": signature.to_json(), "engine": manifests, "serving": serving}
         return replace(served, run=run, facts=facts), []
 

@@ -67,6 +67,7 @@ class BuildOptions:
         profiles_from: recorded request shapes, from which the profiles of `named` follow instead of the project file.
         profile_count: how many of them.
         named: the one model they are for.
+        check: publish nothing; compare the configs.
     """
 
     target_name: str
@@ -78,6 +79,7 @@ class BuildOptions:
     profiles_from: Path | None = None
     profile_count: int = 3
     named: str = ""
+    check: bool = False
 
 
 class Stages:
@@ -107,6 +109,9 @@ class Stages:
 
     def _engine_stages(self, name: str, exported: StageRun) -> EngineStages | None:
         """The stages after the graph's, with its profiles; None where there are none."""
+        source = self.project.models[name].source
+        if source and source.cast:  # TensorRT has not all of its types, and nothing to gain from it
+            return None
         wanted = self.options.check_engine or self.options.named == name
         if not wanted and not self.options.target.on_gpu:
             return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 
 from trtkit.errors import MissingDependencyError
@@ -30,6 +31,7 @@ EXTRAS = {
     "transformers": "huggingface",
     "tensorrt": "gpu",
     "tensorrt_rtx": "rtx",
+    "fsspec": "remote",
 }
 
 
@@ -93,3 +95,12 @@ def onnxruntime_problem() -> str | None:
     if not cpu and not gpu:
         return "ONNX Runtime is not installed; run: pip install 'trtkit[cpu]' (or 'trtkit[gpu]' on a GPU machine)"
     return None
+
+
+def python_backends_folder() -> Path:
+    """The folder of trtkit's Python-based backends: in the wheel, or in a source checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "_python_backends", package.parents[1] / "python_backends"):
+        if folder.is_dir():
+            return folder
+    raise MissingDependencyError(f"trtkit's python_backends are missing beside {package}; reinstall trtkit")

@@ -183,7 +183,8 @@ def _files(project: Project, models: Sequence[str]) -> Iterator[tuple[str, Path]
     for name, model in project.models.items():
         if models and name not in models:
             continue
-        named = {("source", model.source.kind): model.source.reference} if model.source else {}
+        source = model.source if model.source and model.source.reference else None
+        named = {("source", source.kind): source.reference} if source else {}
         named |= {("evaluate", "data"): model.evaluate.data} if model.evaluate else {}
         named |= {("calibration", "data"): model.calibration.data} if model.calibration else {}
         for key, reference in named.items():

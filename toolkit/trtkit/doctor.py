@@ -32,6 +32,7 @@ _EXTRAS = {
     "modelopt": ("nvidia-modelopt", "onnx-graphsurgeon", "polygraphy"),
     "rtx": ("tensorrt-rtx",),
     "gpu": ("tensorrt",),
+    "remote": ("fsspec",),
 }
 # measured on x86-64 with scikit-learn 1.9, torch 2.13 for CPUs, TensorRT-RTX 1.7.1 and onnxruntime-gpu 1.31
 _COST = {
@@ -41,6 +42,7 @@ _COST = {
     "modelopt": "NVIDIA's own quantizer; about 180 MB on disk beside torch",
     "rtx": "proof on a CPU that TensorRT takes a graph; 96 MB to download, 233 MB on disk",
     "gpu": "plans built here, with an NVIDIA GPU; 256 MB to download for onnxruntime-gpu, more for TensorRT",
+    "remote": "repositories read where they are, in S3 and other stores; 1 MB on disk and the store's own package",
 }
 # shared libraries, by what a program would ask the loader for
 _LIBRARIES = {

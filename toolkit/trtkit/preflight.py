@@ -28,6 +28,8 @@ _ONNXRUNTIME_OPSETS: dict[Version, int] = {
     (1, 13): 17, (1, 14): 18, (1, 16): 19,
     (1, 17): 20, (1, 18): 21, (1, 19): 21, (1, 20): 21, (1, 21): 22, (1, 22): 22, (1, 23): 23, (1, 24): 25, (1, 27): 26,
 }  # fmt: skip
+# the newest version of the file format, measured with the same wheels
+_ONNXRUNTIME_IR: dict[Version, int] = {(1, 17): 9, (1, 18): 10, (1, 22): 10, (1, 23): 11, (1, 24): 13}
 # what the hardware computes in: NVIDIA's support matrix, "Hardware and Precision"
 _PRECISION_FLOOR: dict[str, Version] = {"fp8": (8, 9), "bf16": (8, 0)}
 # releases and GPUs, from Triton's release notes 25.01
@@ -114,6 +116,22 @@ def graph_problem(opset: int | None, precision: str, target: Target) -> str | No
         or _precision_problem(set(precision.split("+")), facts, target)
         or gpu_problem(target)
     )
+
+
+def ir_problem(ir_version: int, target: Target) -> str | None:
+    """Why the target's ONNX Runtime cannot read a file's format, in one sentence; None when it can or is not known.
+
+    Args:
+        ir_version: of the ONNX file.
+        target: with image or onnxruntime_version.
+    """
+    facts = _facts(target)
+    version = facts.sure("onnxruntime") if facts else None
+    limit = _at_most(parse_version(version), _ONNXRUNTIME_IR)
+    if facts is None or limit is None or ir_version <= limit:
+        return None
+    where = f"ONNX Runtime {version} of {facts.image}" if facts.image else f"ONNX Runtime {version}"
+    return f"the file has IR version {ir_version} and {where} takes at most {limit}; export it with IR version {limit}"
 
 
 def gpu_problem(target: Target) -> str | None:

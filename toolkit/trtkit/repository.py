@@ -24,14 +24,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trtkit.artifacts import file_errors, hash_file, sync, sync_tree
 from trtkit.errors import RepositoryError
 
-CONFIG_FILE = "config.pbtxt"
+CONFIG_FILE, VARIANTS = "config.pbtxt", "configs"
 RECORD_FILE = "trtkit.json"
 STAGING_PREFIX = "staging-"
 
@@ -108,13 +108,28 @@ def models(repository: Path) -> list[str]:
     return sorted(entry.name for entry in repository.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def config_text(repository: Path, model: str) -> str | None:
-    """The content of a model's config.pbtxt; None when it has none.
+def config_file(variant: str = "") -> str:
+    """Where the config of that name stands in a model's folder; ``""`` is config.pbtxt."""
+    return f"{VARIANTS}/{variant}.pbtxt" if variant else CONFIG_FILE
+
+
+def variants(repository: Path, model: str) -> list[str]:
+    """The names of a model's other configs, one of which ``--model-config-name`` picks."""
+    return sorted(file.stem for file in (repository / model / VARIANTS).glob("*.pbtxt"))
+
+
+def config_text(repository: Path, model: str, variant: str = "") -> str | None:
+    """The content of a model's config; None when it has none.
+
+    Args:
+        repository: the model repository.
+        model: its name.
+        variant: of `variants`; ``""`` for config.pbtxt.
 
     Raises:
         RepositoryError: it is there but cannot be read as text.
     """
-    path = repository / model / CONFIG_FILE
+    path = repository / model / config_file(variant)
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -133,6 +148,7 @@ class Publication:
         version_files: the new version's files by relative path; empty for an ensemble; None for no new version.
         model_files: files of the model's folder by relative path, such as ``warmup/x``.
         record: what the version was made from; the files' hashes are added.
+        variants: the contents of configs/NAME.pbtxt by name; None for one that is to go.
     """
 
     model: str
@@ -140,6 +156,7 @@ class Publication:
     version_files: Mapping[str, Path] | None
     model_files: Mapping[str, Path]
     record: Mapping[str, Any]
+    variants: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def publish(
@@ -211,7 +228,8 @@ def _stage(repository: Path, publication: Publication, staged: Path) -> None:
         _write_version(staged / str(number), publication, number)
     for name, source in publication.model_files.items():
         _place(source, staged / name)
-    _write(staged / CONFIG_FILE, publication.config.encode())
+    for variant, text in {"": publication.config, **publication.variants}.items():
+        _write(staged / config_file(variant), text)
     sync_tree(staged)
 
 
@@ -312,9 +330,11 @@ def _place(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: str | None) -> None:
     path.unlink(missing_ok=True)  # it may be a hard link to what is served now
-    path.write_bytes(content)
+    if content is not None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content.encode())
 
 
 def _write_version(folder: Path, publication: Publication, number: int) -> None:
@@ -324,7 +344,7 @@ def _write_version(folder: Path, publication: Publication, number: int) -> None:
         _place(source, folder / name)
         facts[name] = {"sha256": hash_file(folder / name), "byte_size": (folder / name).stat().st_size}
     whole = {"model": publication.model, "version": number, **publication.record, "files": facts}
-    _write(folder / RECORD_FILE, (json.dumps(whole, indent=1) + "\n").encode())
+    _write(folder / RECORD_FILE, json.dumps(whole, indent=1) + "\n")
 
 
 def _swap_all(pairs: Sequence[tuple[Path, Path]]) -> None:
@@ -375,7 +395,10 @@ def _move_piece_by_piece(staged: Path, target: Path) -> None:
         place = target / entry.name
         if entry.is_dir() and not entry.is_symlink() and place.is_dir():
             if not _is_version(entry.name):  # a published version never changes
+                kept = {inner.name for inner in entry.iterdir()}
                 _move_piece_by_piece(entry, place)
+                for left in [inner for inner in place.iterdir() if inner.name not in kept and inner.is_file()]:
+                    left.unlink()
         else:
             entry.replace(place)  # does nothing where both are one file
     sync(target)

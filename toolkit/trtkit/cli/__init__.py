@@ -12,7 +12,10 @@ import sys
 COMMANDS = (
     ("init", "Write a new project: a small working one, or one around your ONNX file."),
     ("build", "Export, check and publish models to the model repository."),
+    ("config", "Compare configurations: files, models, a running server's."),
     ("inspect", "Show what an ONNX file or a TensorRT plan holds, without a GPU."),
+    ("lint", "Say what tritonserver will say about a model repository, without a server."),
+    ("repo", "Look into a model repository: draw an ensemble."),
     ("serve", "Serve the model repository with a real tritonserver."),
     ("infer", "Send one request to a served model and show the answer."),
     ("validate", "Prove the served models against their references."),

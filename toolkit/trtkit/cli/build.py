@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     help="Recorded request shapes (JSON lines) of the one model that is named: derive its profiles from them.",
 )
 @click.option("--count", type=click.IntRange(1, 64), help="How many profiles to derive from them. Default: 3.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Publish nothing; compare the configs in the repository with those that would be published. Exit code 6 when "
+    "they differ as messages.",
+)
 @click.option("--explain", is_flag=True, help="Say for each stage why it ran, or why it did not.")
 @click.option("--force", is_flag=True, help="Run every stage, and replace a config.pbtxt that was edited by hand.")
 @click.option("--jobs", type=click.IntRange(min=0), default=0, help="Exports at the same time. Default: one per core.")
@@ -53,6 +59,7 @@ def command(
     in_container: bool,
     profiles_from: Path | None,
     count: int | None,
+    check: bool,
     explain: bool,
     force: bool,
     jobs: int,
@@ -66,19 +73,24 @@ def command(
 
     if count is not None and profiles_from is None:
         raise ProjectError("--count is how many profiles are derived; it needs --profiles-from with recorded shapes")
+    if check and (force or in_container):
+        other = "--force" if force else "--in-container"
+        raise ProjectError(f"--check writes nothing to the repository, and {other} is about what is written; drop one")
     project = find_project(project_path)
     progress = _Progress(console(stderr=True))
     started = time.perf_counter()
     with progress.shown():
         results, error = build_models(
             project, models, target=target, force=force, race=race, check_engine=check_engine,
-            in_container=in_container, profiles_from=profiles_from, profile_count=count or 3, jobs=jobs,
-            on_event=progress,
+            in_container=in_container, profiles_from=profiles_from, profile_count=count or 3, check=check,
+            jobs=jobs, on_event=progress,
         )  # fmt: skip
     rows = {"models": [result.to_json() for result in results], "repository": str(project.repository)}
     write_report(report, rows)
     if as_json:
         print_json(rows)
+    elif check:
+        _print_checks(console(), results, explain)
     else:
         _print_results(console(), results, explain, time.perf_counter() - started)
     if error:
@@ -138,6 +150,23 @@ def _print_results(out: Console, results: list[BuildResult], explain: bool, seco
         _print_asked(out, result)
         for note in result.notes:
             out.print(f"{result.model}: {note}", markup=False, soft_wrap=True)
+
+
+def _print_checks(out: Console, results: list[BuildResult], explain: bool) -> None:
+    """A line per config file, and one for each field that differs, the committed value first."""
+    if explain:
+        _print_reasons(out, results)
+    for result in results:
+        for row in result.config_check or ():
+            said = {"same": "is what would be generated", "differs": "differs from what would be generated"}
+            text = "; ".join(filter(None, (said.get(row["status"], ""), row["note"])))
+            out.print(f"{result.model}/{row['file']}: {text}", markup=False, soft_wrap=True)
+            for found in row["differences"]:
+                line = f"    {found['path']}: {found['first']} -> {found['second']}"
+                out.print(line, markup=False, soft_wrap=True)
+        if result.error:
+            out.print(f"{result.model}: not compared: {result.error}", markup=False, soft_wrap=True)
+    _print_skipped(out, results)
 
 
 def _print_reasons(out: Console, results: list[BuildResult]) -> None:

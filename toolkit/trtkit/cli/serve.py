@@ -43,6 +43,11 @@ if TYPE_CHECKING:
 @project_option
 @repository_option
 @click.option("--model", "models", multiple=True, help="Serve only this model; may be given several times.")
+@click.option(
+    "--model-config-name",
+    metavar="NAME",
+    help="Serve each model by its configs/NAME.pbtxt; those without one by their config.pbtxt.",
+)
 @click.option("--address", default="127.0.0.1", show_default=True, help="The interface to listen on.")
 @click.option("--http-port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option("--grpc-port", type=click.IntRange(1, 65535), default=8001, show_default=True)
@@ -67,6 +72,8 @@ def command(project_path: Path | None, repository: Path | None, as_json: bool, *
 
     folder = repository_of(optional_project(project_path) if repository is None else None, repository)
     check_models(folder, given["models"])
+    _check_config_name(folder, given["model_config_name"])
+    given["options"] = [*given["options"], *_needed(folder, given)]
     if given["image"] and given["tritonserver"]:
         raise ProjectError("--image and --tritonserver exclude each other; give one")
     if given["image"]:
@@ -74,9 +81,35 @@ def command(project_path: Path | None, repository: Path | None, as_json: bool, *
     return _run_process(folder, given, as_json)
 
 
+def _check_config_name(folder: Path, name: str | None) -> None:
+    """The server says nothing of a name that no model has, and serves config.pbtxt."""
+    from trtkit.errors import ProjectError, nearest
+    from trtkit.repository import models, variants
+
+    known = {variant for model in models(folder) for variant in variants(folder, model)}
+    if name is not None and name not in known:
+        raise ProjectError(f"--model-config-name {name}: no model has configs/{name}.pbtxt; {nearest(name, known)}")
+
+
+def _needed(folder: Path, given: dict[str, Any]) -> list[str]:
+    """The flags without which a field of a config does nothing, such as the cache's; each is said."""
+    from trtkit.lint.flags import flags_for
+    from trtkit.lint.run import open_repository
+    from trtkit.lint.server_facts import ServerFacts
+    from trtkit.lint.tree import LocalTree
+
+    repository = open_repository(LocalTree(folder), ServerFacts())
+    added = flags_for(repository, given["options"], given["models"])
+    for flag, model in added.items():
+        console(stderr=True).print(f"added {flag}, which {model}'s config.pbtxt needs", markup=False)
+    return list(added)
+
+
 def _options(given: dict[str, Any]) -> list[str]:
     control = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in given["models"])]
-    return [*(control if given["models"] else []), *given["options"]]
+    name = given["model_config_name"]
+    variant = [f"--model-config-name={name}"] if name is not None else []
+    return [*(control if given["models"] else []), *variant, *given["options"]]
 
 
 def _run_image(folder: Path, given: dict[str, Any]) -> int:

@@ -5,7 +5,7 @@
 from trtkit.engine.build_process import build_in_process
 from trtkit.engine.builder import BuiltEngine, build_engine
 from trtkit.engine.check import EngineCheck, check_engine
-from trtkit.engine.manifest import manifest_of, manifest_problems, read_manifest, save_engine
+from trtkit.engine.manifest import manifest_of, manifest_problems, parse_manifest, read_manifest, save_engine
 from trtkit.engine.options import DEFAULT_WORKSPACE_BYTES, EngineOptions
 from trtkit.engine.plan import PlanHeader, plan_header, plan_info
 from trtkit.engine.profiles import Profile, ShapeRange, default_profiles, profile_problems
@@ -24,6 +24,7 @@ __all__ = [
     "default_profiles",
     "manifest_of",
     "manifest_problems",
+    "parse_manifest",
     "plan_header",
     "plan_info",
     "profile_problems",

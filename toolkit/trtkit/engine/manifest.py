@@ -59,9 +59,24 @@ def read_manifest(file: Path) -> dict[str, Any]:
         BuildError: there is none, or it is not one that this trtkit reads.
     """
     try:
-        manifest = json.loads(file.read_bytes())
+        content = file.read_bytes()
     except OSError as exc:
         raise BuildError(f"{file} cannot be read: {exc.strerror or exc}") from exc
+    return parse_manifest(content, str(file))
+
+
+def parse_manifest(content: bytes, file: str) -> dict[str, Any]:
+    """What an engine.json holds.
+
+    Args:
+        content: all of it.
+        file: what sentences call it.
+
+    Raises:
+        BuildError: it is not one that this trtkit reads.
+    """
+    try:
+        manifest = json.loads(content)
     except (ValueError, RecursionError) as exc:
         raise BuildError(f"{file} is no engine.json of trtkit: it is no JSON") from exc
     if not isinstance(manifest, dict) or "schema" not in manifest:

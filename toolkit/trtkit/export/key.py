@@ -18,6 +18,7 @@ TOOLS = {
     "sklearn": (*_COMMON, *_SKLEARN),
     "torch": (*_COMMON, *_TORCH),
     "huggingface": (*_COMMON, *_HUGGINGFACE),
+    "cast": _COMMON,
     "callable": (*_COMMON, *_SKLEARN, *_HUGGINGFACE),
 }
 

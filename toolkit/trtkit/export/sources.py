@@ -14,6 +14,7 @@ import onnx
 from onnx import helper
 
 from trtkit.errors import ExportError
+from trtkit.export.cast_source import cast_model
 from trtkit.export.onnx_file import check_content, external_tensors, inner_graphs, read_onnx
 from trtkit.export.sentences import one_line
 from trtkit.numerics import Array
@@ -31,7 +32,7 @@ class Loaded:
         model: the graph, with external data loaded; the export's own, to be changed in place.
         predict: the source's own outputs for given inputs, under the graph's output names; None where
             there is nothing to compare with.
-        kind: ``onnx``, ``sklearn``, ``torch`` or ``huggingface``.
+        kind: ``onnx``, ``sklearn``, ``torch``, ``huggingface`` or ``cast``.
         why_no_predict: the reason there is nothing to compare with.
     """
 
@@ -51,6 +52,8 @@ def load_source(project: Project, name: str) -> Loaded:
     spec = project.models[name]
     assert spec.source is not None, f"{name} is an ensemble"
     where = project.where("models", name, "source", spec.source.kind)
+    if spec.source.cast:
+        return Loaded(cast_model(spec, where), None, "cast", "a cast is its own reference")
     reference = spec.source.reference
     if is_callable_reference(reference):
         value = call(reference, project.root, where)

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -63,3 +64,75 @@ def convert_warmup(folder: Path, before: Signature, now: Signature) -> None:
             file = folder / FOLDER / f"input_{index}.bin"
             values = np.frombuffer(file.read_bytes(), old.dtype.numpy)
             file.write_bytes(raw_bytes(convert(values, new.dtype, f"warm-up data for {new}")))
+
+
+class Tuned(Protocol):
+    """The shape that a profile's kernels are chosen for."""
+
+    @property
+    def opt(self) -> Sequence[int]:
+        """It, batch first."""
+
+
+def profile_requests(
+    signature: Signature, row: Mapping[str, Any], profiles: Sequence[Mapping[str, Tuned]], *, batching: bool
+) -> list[dict[str, Any]]:
+    """A warm-up request per optimization profile, in the shapes its kernels are chosen for.
+
+    Args:
+        signature: the model's inputs.
+        row: ``dims`` and ``file`` by input name, as `write_warmup` gives them; empty for no warm-up.
+        profiles: shapes by input name; an input with one shape only need not be among them.
+        batching: whether `dims` leave the batch out.
+
+    Returns:
+        Per profile its ``batch_size``, and ``inputs`` as `row`; files that have to be written get names of their own.
+        Nothing where there is no data, or text, which no profile has.
+    """
+    if not row or any(spec.dtype.name == "BYTES" for spec in signature.inputs):
+        return []
+    found = []
+    for number, profile in enumerate(profiles):
+        inputs = {}
+        for index, spec in enumerate(signature.inputs):
+            opt = profile[spec.name].opt if spec.name in profile else None
+            dims = row[spec.name]["dims"] if opt is None else list(opt[1:] if batching else opt) or [1]
+            same = dims == row[spec.name]["dims"]
+            inputs[spec.name] = {
+                "dims": dims,
+                "file": row[spec.name]["file"] if same else f"profile_{number}_input_{index}.bin",
+            }
+        sizes = [profile[spec.name].opt[0] for spec in signature.inputs if spec.name in profile and spec.shape]
+        found.append({"batch_size": sizes[0] if batching and sizes else 1, "inputs": inputs})
+    return found
+
+
+def write_profile_requests(
+    source: Path, folder: Path, signature: Signature, row: Mapping[str, Any], requests: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write the data of `profile_requests` beside a copy of the row's: the row repeated, or cut, along each axis.
+
+    Args:
+        source: the folder whose ``warmup/`` holds the row, in the types of `signature`.
+        folder: receives ``warmup/``.
+        signature: the model's inputs.
+        row: see `profile_requests`.
+        requests: what it gave.
+    """
+    with file_errors(f"writing warm-up data to {folder}"):
+        shutil.copytree(source / FOLDER, folder / FOLDER)
+        for request in requests:
+            for spec in signature.inputs:
+                wanted, known = request["inputs"][spec.name], row[spec.name]
+                if wanted["file"] != known["file"]:
+                    values = np.frombuffer((source / FOLDER / known["file"]).read_bytes(), spec.dtype.numpy)
+                    array = _resized(values.reshape(known["dims"]), wanted["dims"])
+                    (folder / FOLDER / wanted["file"]).write_bytes(raw_bytes(array))
+
+
+def _resized(array: Array, dims: Sequence[int]) -> Array:
+    if not array.size:
+        return np.zeros(dims, array.dtype)
+    return np.ascontiguousarray(
+        array[np.ix_(*(np.arange(n) % size for n, size in zip(dims, array.shape, strict=True)))]
+    )

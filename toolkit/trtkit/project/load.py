@@ -144,7 +144,7 @@ def _read_text(file: Path) -> str:
 def _references(project: Project) -> Iterator[tuple[Path_, str]]:
     """Every path and FILE.py:NAME of the file, with its key path."""
     for name, model in project.models.items():
-        if model.source:
+        if model.source and model.source.reference:
             yield ("models", name, "source", model.source.kind), model.source.reference
         if model.calibration:
             yield ("models", name, "calibration", "data"), model.calibration.data

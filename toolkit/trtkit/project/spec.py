@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 def _printable(text: str) -> str:
@@ -27,6 +27,9 @@ TritonType = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
     "FP16", "BF16", "FP32", "FP64", "BYTES",
 ]  # fmt: skip
+NumericType = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32", "FP64",
+]  # fmt: skip
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -42,7 +45,7 @@ ComputeCapability = Annotated[str, Field(pattern=r"^[0-9]{1,2}\.[0-9]$")]
 
 
 class Source(_Strict):
-    """Where the model comes from: exactly one of the five."""
+    """Where the model comes from: exactly one of the six."""
 
     onnx: Reference | None = Field(None, description="an ONNX file, or FILE.py:NAME giving a ModelProto or a path")
     sklearn: Reference | None = Field(
@@ -56,22 +59,25 @@ class Source(_Strict):
         None, description="a transformers directory on disk: config.json, weights, tokenizer"
     )
     callable: Reference | None = Field(None, description="FILE.py:NAME giving any of these; which one, its type tells")
+    cast: NumericType | None = Field(
+        None, description="no file: each of `inputs:` in this data type, for steps of an ensemble whose types differ"
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Source:
         if len(self.model_fields_set & {k for k, v in self if v is not None}) != 1:
-            raise ValueError("give exactly one of onnx, sklearn, torch, huggingface, callable")
+            raise ValueError("give exactly one of onnx, sklearn, torch, huggingface, callable, cast")
         return self
 
     @property
     def kind(self) -> str:
-        """Which of the five was given."""
+        """Which of the six was given."""
         return next(name for name, value in self if value is not None)
 
     @property
     def reference(self) -> str:
-        """The path or FILE.py:NAME that was given."""
-        return str(getattr(self, self.kind))
+        """The path or FILE.py:NAME that was given; ``""`` for a cast, which has none."""
+        return "" if self.cast else str(getattr(self, self.kind))
 
 
 class InputSpec(_Strict):
@@ -201,19 +207,18 @@ class Target(_Strict):
 
 
 class EnsembleStep(_Strict):
-    """One step; maps are ``model's tensor: ensemble's tensor``."""
+    """One step; maps are ``model's tensor: ensemble's tensor``, and what they leave out goes by its own name."""
 
     model: ModelName
     model_version: int = Field(-1, description="-1 is the latest")
-    inputs: dict[str, str] = Field(description="the model's input: the ensemble's tensor")
-    outputs: dict[str, str] = Field(description="the model's output: the ensemble's tensor")
-
-    @field_validator("inputs", "outputs")
-    @classmethod
-    def _not_empty(cls, value: dict[str, str]) -> dict[str, str]:
-        if not value:
-            raise ValueError("at least one tensor has to be mapped")
-        return value
+    inputs: dict[str, str] = Field(
+        default={}, description="the model's input: the ensemble's tensor; default: the tensor of the input's name"
+    )
+    outputs: dict[str, str] = Field(
+        default={},
+        description="the model's output: the ensemble's tensor; of those left out, the ones that another step reads "
+        "by their name; without any, all outputs, each under its own name",
+    )
 
 
 class ModelSpec(_Strict):
@@ -236,7 +241,14 @@ class ModelSpec(_Strict):
     engine: Engine = Field(Engine(), description="how a TensorRT engine is built")
     evaluate: Evaluate | None = None
     tolerance: Tolerance = Field(Tolerance(), description="instead of the table's, by precision and data type")
-    config: dict[str, Any] = Field(default={}, description="any ModelConfig field, as in config.pbtxt")
+    config: dict[str, Any] = Field(
+        default={}, description="any ModelConfig field, as in config.pbtxt; null takes away what trtkit fills in"
+    )
+    configs: dict[ModelName, dict[str, Any]] = Field(
+        default={},
+        description="configs/NAME.pbtxt, served with --model-config-name=NAME: fields on top of config; the name of a "
+        "target makes it for that target",
+    )
 
     @model_validator(mode="after")
     def _source_or_ensemble(self) -> ModelSpec:
@@ -247,7 +259,15 @@ class ModelSpec(_Strict):
         of_a_graph = {"precision", "keep", "calibration", "profiles", "engine"} & self.model_fields_set
         if self.ensemble is not None and of_a_graph:
             raise ValueError(f"an ensemble has no {min(of_a_graph)} of its own; give it to the models of its steps")
+        if self.source is not None and self.source.kind == "cast":
+            self._check_cast()
         return self
+
+    def _check_cast(self) -> None:
+        if not self.inputs:
+            raise ValueError("a cast needs `inputs:`, the name, data type and shape of each tensor it casts")
+        if texts := [name for name, spec in self.inputs.items() if spec.data_type == "BYTES"]:
+            raise ValueError(f"a cast is one of numbers, and input '{texts[0]}' is BYTES; a Python model can read text")
 
 
 class ProjectSpec(_Strict):

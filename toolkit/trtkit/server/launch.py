@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trtkit.compat import installed
+from trtkit.compat import installed, python_backends_folder
 from trtkit.errors import MissingDependencyError, ProjectError
 
 # the container's ports, which Triton's own documentation uses
@@ -35,15 +35,6 @@ class Launch:
     command: tuple[str, ...]
     env: Mapping[str, str]
     backends: Mapping[str, Path]
-
-
-def python_backends_folder() -> Path:
-    """The folder of trtkit's Python-based backends: in the wheel, or in a source checkout."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "_python_backends", package.parents[1] / "python_backends"):
-        if folder.is_dir():
-            return folder
-    raise MissingDependencyError(f"trtkit's python_backends are missing beside {package}; reinstall trtkit")
 
 
 def embedded_launch() -> Launch:

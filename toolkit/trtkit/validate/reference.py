@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from trtkit.artifacts import Cache
+from trtkit.config.wiring import wired_steps
 from trtkit.errors import DataError
 from trtkit.export.onnx_file import MODEL_FILE
 from trtkit.export.runtime import Session
@@ -67,8 +68,9 @@ def _reference_file(project: Project, published: PublishedVersion) -> Path:
 
 
 def _ensemble_reference(project: Project, model: str, client: Client) -> Reference:
-    steps = project.models[model].ensemble or []
-    runs = [_step_reference(project, step, client) for step in steps]
+    given = project.models[model].ensemble or []
+    steps = wired_steps(project, model, [client.config(step.model) for step in given])
+    runs = [_step_reference(project, step, client) for step in given]
     outputs = [output.name for output in client.config(model).output]
 
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:

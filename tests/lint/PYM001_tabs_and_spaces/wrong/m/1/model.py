@@ -1,0 +1,4 @@
+class TritonPythonModel:
+    def execute(self, requests):
+	    a = 1
+            return []
