@@ -8,16 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import json_format, text_format
 from hypothesis import strategies as st
 
-from trtkit.config import ModelConfig
-
-MODEL = """
-class TritonPythonModel:
-    def execute(self, requests):
-        return []
-"""
+from lint_repositories import PYTHON, as_pbtxt, write_files
 
 
 def _row(text: str) -> dict[str, Any]:
@@ -52,10 +45,8 @@ def write_model(repository: Path, name: str, config: dict[str, Any], versions: t
     """A model directory; one of a Python model has its model.py."""
     for version in versions:
         (repository / name / str(version)).mkdir(parents=True)
-        if config.get("backend") == "python":
-            (repository / name / str(version) / "model.py").write_text(MODEL)
-    message = json_format.ParseDict(config, ModelConfig())
-    (repository / name / "config.pbtxt").write_text(text_format.MessageToString(message))
+    codes = {f"{version}/model.py": PYTHON for version in versions if config.get("backend") == "python"}
+    write_files(repository / name, {"config.pbtxt": as_pbtxt(config), **codes})
 
 
 @dataclass

@@ -9,6 +9,7 @@ import http.client
 import json
 import select
 import shutil
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,6 +35,7 @@ class TritonPythonModel:
         return []
 """
 _TRIES = 4
+_LOAD_SECONDS = 120.0
 STAND_INS = ("tensorrt", "pytorch", "openvino")
 
 
@@ -93,35 +95,56 @@ class Judge:
         with contextlib.suppress(_ServerEndedError):  # the answer is known
             for name in names:
                 self._ask("unload", name)
+            self._wait_until_unloaded()
         with self.server.log.open("rb") as log:
             log.seek(start)
             judgement = Judgement(refused, log.read().decode(errors="replace"))
-        if self.server.process.poll() is not None:
+        if self.server.process.poll() is not None or self._unpacked_something():
             self.server.kill()
             self.server = self._start()
         return judgement
 
+    def _unpacked_something(self) -> bool:
+        """Whether a model has an environment: the server knows one again by path and time, and trips over a bad one."""
+        configs = [file for file in self.repository.glob("*/config.pbtxt") if file.is_file()]
+        return any(b"EXECUTION_ENV_PATH" in file.read_bytes() for file in configs)
+
     def _ask(self, what: str, name: str) -> str:
         """'' when the server did it, else its words."""
         body = '{"parameters": {"unload_dependents": true}}' if what == "unload" else "{}"
+        status, text = self._post(f"models/{urllib.parse.quote(name)}/{what}", body)
+        if status == 200:
+            return ""
+        with contextlib.suppress(ValueError):
+            return str(json.loads(text)["error"])
+        return f"HTTP {status}"
+
+    def _wait_until_unloaded(self) -> None:
+        """An unload is answered before the model is gone, and the next question may be about its namesake."""
+        deadline = time.monotonic() + _LOAD_SECONDS
+        while {"READY", "LOADING", "UNLOADING"} & {
+            row.get("state") for row in json.loads(self._post("index", "{}")[1])
+        }:
+            assert time.monotonic() < deadline, "a model is not unloaded"
+            time.sleep(0.01)
+
+    def _post(self, path: str, body: str) -> tuple[int, bytes]:
+        """The status and the content of the server's answer."""
         connection = http.client.HTTPConnection(self.server.http_url, timeout=60)
         try:
-            connection.request("POST", f"/v2/repository/models/{urllib.parse.quote(name)}/{what}", body)
-            # a dead server's stubs hold the connection open
+            connection.request("POST", f"/v2/repository/{path}", body)
+            # a dead server's stubs hold the connection open; and a Python model without its file never loads
+            deadline = time.monotonic() + _LOAD_SECONDS
             while not select.select([connection.sock], [], [], 0.2)[0]:
                 if self.server.process.poll() is not None:
                     raise _ServerEndedError
+                assert time.monotonic() < deadline, f"{path} does not end"
             response = connection.getresponse()
-            text = response.read()
+            return response.status, response.read()
         except (OSError, http.client.HTTPException) as exc:
             raise _ServerEndedError from exc
         finally:
             connection.close()
-        if response.status == 200:
-            return ""
-        with contextlib.suppress(ValueError):
-            return str(json.loads(text)["error"])
-        return f"HTTP {response.status}"
 
 
 class _ServerEndedError(Exception):

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import json_format, text_format
 from hypothesis import strategies as st
 
-from trtkit.config import ModelConfig
+from lint_repositories import as_pbtxt, write_files
 
 MODEL = """
 import triton_python_backend_utils as pb_utils
@@ -38,11 +37,7 @@ class Drawn:
 
 def write(folder: Path, drawn: Drawn) -> None:
     """A repository of the model as `m`."""
-    message = json_format.ParseDict(drawn.config, ModelConfig())
-    files = {"1/model.py": MODEL.encode(), "config.pbtxt": text_format.MessageToString(message).encode()}
-    for name, content in {**files, **drawn.files}.items():
-        (folder / "m" / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "m" / name).write_bytes(content)
+    write_files(folder / "m", {"1/model.py": MODEL, "config.pbtxt": as_pbtxt(drawn.config), **drawn.files})
 
 
 def mostly(usual: Any, *others: Any) -> st.SearchStrategy[Any]:

@@ -23,7 +23,8 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from conftest import ECHO_MODEL
-from trtkit.build import BuildResult, build_models, worst_parity
+from trtkit.build import build_models
+from trtkit.build_results import BuildResult, worst_parity
 from trtkit.errors import (
     BuildError,
     ConfigError,

@@ -151,7 +151,8 @@ def test_a_labels_file_that_is_named_has_to_be_there(clone: Clone) -> None:
     assert clone.check()[1] is None
     (clone.repository / "a" / "labels.txt").unlink()
     rows, error = clone.check()
-    assert isinstance(error, RepositoryError)
+    assert str(error) == "labels files of a are missing; put them into the model's folder"
+    assert statuses(rows)["a"] == {"config.pbtxt": "same", "labels.txt": "missing"}
     assert rows["a"]["labels.txt"]["note"] == "the config names this labels file, which is not there"
 
 

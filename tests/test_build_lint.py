@@ -13,7 +13,7 @@ import pytest
 
 import onnx_models
 from trtkit.build import build_models
-from trtkit.build_lint import PlannedTree
+from trtkit.build_lint import planned_tree
 from trtkit.errors import BuildError
 from trtkit.project import load_project
 from trtkit.repository import Publication
@@ -58,12 +58,28 @@ def test_a_published_model_stays_when_its_next_config_is_wrong(tmp_path: Path) -
     assert (tmp_path / "model_repository" / "m" / "config.pbtxt").read_bytes() == before
 
 
+def test_a_mistake_that_every_config_has_is_told_once(tmp_path: Path) -> None:
+    write(tmp_path, "dynamic_batching: {preferred_batch_size: [64]}\n    configs: {a: {}, b: {}}")
+    _, error = build_models(load_project(tmp_path / "trtkit.yaml"), ["m"])
+    assert str(error).count("BAT003") == 1
+
+
+def test_warm_up_data_that_no_config_reads_are_not_published(tmp_path: Path) -> None:
+    write(tmp_path, "model_warmup: []\n    configs: {warm: {}}")
+    project = load_project(tmp_path / "trtkit.yaml")
+    results, error = build_models(project, ["m"])
+    assert error is None
+    assert not (tmp_path / "model_repository" / "m" / "warmup").exists()
+    results, _ = build_models(project, ["m"])
+    assert [result.up_to_date for result in results] == [True]
+
+
 def test_the_tree_is_the_repository_as_it_will_be(tmp_path: Path) -> None:
     for file, text in {"m/config.pbtxt": "old", "m/configs/a.pbtxt": "a", "m/1/model.onnx": "1", "n/x": "x"}.items():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text(text)
     plan = tmp_path / "n" / "x"
-    tree = PlannedTree(
+    tree = planned_tree(
         tmp_path,
         [
             Publication("m", "new", {"model.onnx": plan}, {"warmup/w": plan}, {}, {"a": None, "b": "b"}),
@@ -102,3 +118,12 @@ def test_serve_adds_the_flag_that_a_config_needs(tmp_path: Path) -> None:
     assert given.stdout.count("--cache-config") == 1
     assert given.stderr == ""
     assert "--cache-config" not in serve_dry(repository, "--model", "twice").stdout
+
+
+def test_the_flags_are_those_of_the_config_that_is_served(tmp_path: Path) -> None:
+    write(tmp_path, "response_cache: {enable: true}\n    configs: {plain: {response_cache: null}, same: {}}")
+    assert build_models(load_project(tmp_path / "trtkit.yaml"))[1] is None
+    repository = tmp_path / "model_repository"
+    assert "--cache-config" not in serve_dry(repository, "--model-config-name", "plain").stdout
+    assert serve_dry(repository, "--model-config-name", "same").stderr.endswith("m's configs/same.pbtxt needs\n")
+    assert serve_dry(repository, "--", "--model-config-name=same").stderr.endswith("m's configs/same.pbtxt needs\n")

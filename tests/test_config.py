@@ -646,6 +646,14 @@ def test_the_server_takes_ensembles_of_steps_that_batch_differently(folder: Path
 # -- text
 
 
+def test_what_is_switched_off_is_written_as_off(folder: Path) -> None:
+    block = "response_cache: {enable: false}\nmodel_transaction_policy: {decoupled: false}\ndynamic_batching: {}"
+    text = to_text(made(folder, block))
+    for line in ("response_cache { enable: false }", "model_transaction_policy { decoupled: false }"):
+        assert f"{line}\n" in text
+    assert "dynamic_batching { }\n" in text
+
+
 def test_a_generated_text_says_so_and_an_edited_one_is_noticed(folder: Path) -> None:
     text = to_text(made(folder))
     first, rest = text.split("\n", 1)

@@ -242,7 +242,8 @@ def as_a_project_has_it(block: dict[str, Any]) -> dict[str, Any]:
     """The same with the model's own name, names for its tensors, and a batch that can be."""
     fixed = {**block, "name": "m"}
     if "max_batch_size" in block:
-        fixed["max_batch_size"] = abs(block["max_batch_size"] + 1)
+        size = block["max_batch_size"]
+        fixed["max_batch_size"] = size if size >= 0 else -(size + 1)
     for side in {"input", "output"} & block.keys():
         fixed[side] = [{**row, "name": f"t{index}"} for index, row in enumerate(block[side])]
     return fixed

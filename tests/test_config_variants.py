@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import precision_models
 from conftest import ECHO_CONFIG, ECHO_MODEL, write_model
 from trtkit import build_models, load_project
-from trtkit.build import BuildResult
+from trtkit.build_results import BuildResult
 from trtkit.cli.serve import command as serve_command
 from trtkit.config import ModelConfig, is_generated, read_config
 from trtkit.errors import ConfigError, RepositoryError, TrtkitError

@@ -20,7 +20,7 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInsta
 import onnx_models
 import precision_models
 from trtkit import build_models, load_project
-from trtkit.build import BuildResult
+from trtkit.build_results import BuildResult
 from trtkit.config import read_config
 from trtkit.engine import EngineOptions, Profile
 from trtkit.engine.profiles import to_json

@@ -25,7 +25,7 @@ ORDER = (
 SAME = {
     "build_worker": "build", "build_process": "build", "build_plan": "build", "build_stages": "build",
     "build_check": "build", "build_plans": "build", "build_lint": "build", "build_configs": "build",
-    "build_warmups": "build", "build_gpu": "build", "gpu": "compat",
+    "build_warmups": "build", "build_order": "build", "build_results": "build", "build_gpu": "build", "gpu": "compat",
     "doctor_probes": "doctor", "__main__": "cli",
 }  # fmt: skip
 # the top of DESIGN.md's table: foreign packages with one home each

@@ -141,6 +141,7 @@ def test_the_default_is_model_repository_then_the_project_s(
             "--ignore 'unknown-feild' is no rule; did you mean 'unknown-field'?",
         ),
         (["models", "--select", "PBT", "--ignore", "PBT"], 2, "leave no rule"),
+        (["models", "--server-version", "2.x"], 2, "--server-version '2.x' is no version of Triton"),
         (["models", "--image", "my/triton:1"], 2, "nothing is known of the image my/triton:1"),
         (["--explain", "PBT999"], 2, "'PBT999' is no rule"),
         (["models", "--statistics", "--json"], 2, "--statistics is text"),

@@ -62,6 +62,7 @@ def test_a_page_has_a_sentence_and_two_examples(rule: Rule) -> None:
     first = page.sentence.split()[0]
     assert first[0].isupper() or "_" in first or "." in first, "a sentence, or one that starts with a field or a file"
     assert page.sentence.endswith(".")
+    assert page.why
     assert page.wrong
     assert page.right
     assert page.wrong != page.right

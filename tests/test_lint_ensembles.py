@@ -23,24 +23,23 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 
 from lint_ensemble_strategies import STEPS, VERSIONS, ensembles, write_model
 from lint_judge import TRITON, Judge, open_judge
+from lint_repositories import STRICT, findings
 from trtkit.config import ModelConfig, ensemble_config
 from trtkit.errors import ConfigError
 from trtkit.lint.finding import Finding, Severity
-from trtkit.lint.rules import RULES, ensemble_steps, ensemble_wiring
-from trtkit.lint.rules import ensembles as ensemble_rules
-from trtkit.lint.run import lint_repository, open_repository
+from trtkit.lint.rules import RULES
+from trtkit.lint.run import findings_of, open_repository
 from trtkit.lint.server_facts import ServerFacts
 from trtkit.lint.tree import LocalTree
 from trtkit.project import load_project
 
-STRICT = "--disable-auto-complete-config"
-OWN = (*ensemble_rules.RULES, *ensemble_wiring.RULES, *ensemble_steps.RULES)
+OWN = [each for each in RULES if each.category == "ENS"]
 SERVER_RULES = {rule.code for rule in RULES if rule.server}
 
 
 def lint(repository: Path, *, rules: Any = OWN, strict: bool = False) -> list[Finding]:
     facts = ServerFacts((STRICT,) if strict else (), triton=TRITON, gpus=0)
-    return lint_repository(open_repository(LocalTree(repository), facts), rules)
+    return findings(repository, rules, facts)
 
 
 def write_steps(repository: Path) -> None:
@@ -234,23 +233,6 @@ def test_many_ensembles_of_each_other(length: int, end: str, told: int, tmp_path
     assert len(crash) == (49 if end == "e49" else 0)
 
 
-def test_the_time_grows_linearly(tmp_path: Path) -> None:
-    """Where each ensemble asks about all below it, and where one has thousands of steps."""
-    seconds = []
-    for length in (250, 500):
-        write_chain(tmp_path / f"chain{length}", length, "same")
-        steps = "".join(STEP % (f"t{index}" if index else "x", f"t{index + 1}") for index in range(2 * length))
-        wide = tmp_path / f"wide{length}"
-        (wide / "e" / "1").mkdir(parents=True)
-        (wide / "e" / "config.pbtxt").write_text(PLAIN % steps)
-        write_model(wide, "same", STEPS["same"])
-        start = time.process_time()
-        assert lint(tmp_path / f"chain{length}") == []
-        assert {f.code for f in lint(wide)} == {"ENS013", "ENS015"}
-        seconds.append(time.process_time() - start)
-    assert seconds[1] < 3 * seconds[0]
-
-
 # what trtkit derives
 
 
@@ -277,7 +259,7 @@ def test_what_trtkit_derives_is_right(made: dict[str, dict[str, Any]], tmp_path:
     shutil.rmtree(repository / "e", ignore_errors=True)
     write_model(repository, "e", json_format.MessageToDict(config, preserving_proto_field_name=True))
     opened = open_repository(LocalTree(repository), ServerFacts(triton=TRITON, gpus=0))
-    found = lint_repository(opened, RULES, ["e"])
+    found = findings_of(opened, RULES, ["e"])
     assert [f for f in found if f.severity == Severity.ERROR] == []
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import onnx_models
 from config_strategies import configs
 from trtkit.lint.rules import RULES
-from trtkit.lint.run import lint_repository, open_repository
+from trtkit.lint.run import findings_of, open_repository
 from trtkit.lint.server_facts import ServerFacts
 from trtkit.lint.tree import Entry
 
@@ -125,7 +125,7 @@ GRAPH: bytes = onnx_models.matmul_dynamic_batch().SerializeToString()
 
 @given(repositories(), st.sampled_from(FLAGS))
 def lint_anything(files: dict[str, bytes | None], flags: tuple[str, ...] | None) -> None:
-    findings = lint_repository(open_repository(MemoryTree(files), ServerFacts(flags)), RULES)
+    findings = findings_of(open_repository(MemoryTree(files), ServerFacts(flags)), RULES)
     for finding in findings:
         assert finding.message
         assert "\n" not in finding.message, finding

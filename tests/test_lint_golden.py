@@ -10,9 +10,10 @@ format) becomes ``X.onnx``. A ``case.yaml`` beside them may hold ``flags``, ``im
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import shutil
-from collections.abc import Iterator
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,16 @@ import onnx.parser
 import pytest
 import yaml
 
-from lint_judge import TRITON, Judge, open_judge
+from lint_judge import TRITON, Judgement, open_judge
+from lint_repositories import STRICT, findings
 from trtkit.lint.finding import Finding, Severity
 from trtkit.lint.rule import Rule
 from trtkit.lint.rules import RULES
-from trtkit.lint.run import lint_repository, open_repository
 from trtkit.lint.server_facts import ServerFacts
-from trtkit.lint.tree import LocalTree
 
 CASES = Path(__file__).parent / "lint"
 SIDES = ("wrong", "right")
 BY_CODE = {each.code: each for each in RULES}
-STRICT = "--disable-auto-complete-config"
 ALL = sorted(case.name for case in CASES.iterdir() if case.is_dir())
 
 
@@ -83,7 +82,7 @@ def lint(folder: Path, case: str, side: str, *, strict: bool | None = None) -> l
     facts = ServerFacts(
         None if flags is None else tuple(flags), given.get("image"), triton, given.get("gpus", 0), backends
     )
-    return lint_repository(open_repository(LocalTree(folder), facts), RULES)
+    return findings(folder, facts=facts)
 
 
 def shown(findings: list[Finding]) -> str:
@@ -106,44 +105,86 @@ def test_a_rule_is_content_with_the_right_form(case: str, tmp_path: Path) -> Non
     assert [f for f in found if f.severity == Severity.ERROR or f.code == rule_of(case).code] == [], shown(found)
 
 
-@pytest.fixture(scope="module")
-def judges() -> Iterator[Any]:
-    """By the server's options, a running server."""
-    from contextlib import ExitStack
-
-    with ExitStack() as stack:
-
-        @lru_cache(maxsize=4)
-        def judge(*flags: str) -> Judge:
-            return stack.enter_context(open_judge(flags))
-
-        yield judge
-
-
 AGREEMENT: dict[tuple[str, str], list[str]] = {}
+Question = tuple[tuple[str, ...], str]
+"""The server's flags, and the fingerprint of a repository."""
 
 
+def question_flags(case: str, side: str, strict: bool) -> tuple[str, ...] | None:
+    """The flags of the server to ask; None where it cannot be asked."""
+    flags = flags_of(case, side) or []
+    if expected_verdict(case, side) not in ("refuses", "accepts") or (STRICT in flags and not strict):
+        return None
+    return (*(flag for flag in flags if flag != STRICT), *([STRICT] if strict else []))
+
+
+def fingerprint(folder: Path) -> str:
+    """The same for repositories that hold the same; the right sides of many cases do."""
+    content = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        inner = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        content.update(f"{path.relative_to(folder)} {path.is_symlink()} {len(inner)} ".encode() + inner)
+    return content.hexdigest()
+
+
+def ask_all(questions: dict[Question, Path]) -> dict[Question, Judgement]:
+    """The server's answers: several servers at once, each asked a number of questions."""
+    chunks: list[list[Question]] = []
+    for _, group in itertools.groupby(sorted(questions), key=lambda question: question[0]):
+        rows = list(group)
+        chunks += [rows[start : start + 60] for start in range(0, len(rows), 60)]
+
+    def ask(chunk: list[Question]) -> dict[Question, Judgement]:
+        with open_judge(chunk[0][0]) as judge:
+            return {question: judge.judge(questions[question]) for question in chunk}
+
+    with ThreadPoolExecutor(3) as pool:
+        return {question: answer for answers in pool.map(ask, chunks) for question, answer in answers.items()}
+
+
+@pytest.fixture(scope="module")
+def judgements(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str, bool], Judgement]:
+    """What the server says to every case that was selected, by case, side and mode."""
+    folder, questions, wanted = tmp_path_factory.mktemp("cases"), {}, {}
+    asked = {
+        tuple(item.callspec.params[name] for name in ("case", "side", "strict"))
+        for item in request.session.items
+        if getattr(item, "originalname", "") == test_lint_and_the_server_agree.__name__
+    }
+    for case, side, strict in sorted(asked):
+        flags = question_flags(case, side, strict)
+        if flags is not None:
+            place = folder / f"{case}-{side}"
+            repository = place if place.exists() else materialised(case, side, folder)
+            question = (flags, fingerprint(repository))
+            questions[question] = repository
+            wanted[case, side, strict] = question
+    answers = ask_all(questions)
+    return {key: answers[question] for key, question in wanted.items()}
+
+
+@pytest.mark.timeout(1200)  # the first one asks for all
 @pytest.mark.parametrize("strict", [False, True], ids=["completing", "strict"])
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("case", ALL)
-def test_lint_and_the_server_agree(case: str, side: str, strict: bool, judges: Any, tmp_path: Path) -> None:
+def test_lint_and_the_server_agree(
+    case: str, side: str, strict: bool, judgements: dict[tuple[str, str, bool], Judgement], tmp_path: Path
+) -> None:
     wanted = expected_verdict(case, side)
     row = AGREEMENT.setdefault((case, side), ["", ""])
-    if wanted not in ("refuses", "accepts"):
-        row[strict] = wanted
+    if (case, side, strict) not in judgements:
+        row[strict] = wanted if wanted not in ("refuses", "accepts") else "asked in strict mode only"
         return
-    flags = flags_of(case, side) or []
-    given = tuple(flag for flag in flags if flag != STRICT)
-    if STRICT in flags and not strict:
-        row[strict] = "asked in strict mode only"
-        return
-    folder = materialised(case, side, tmp_path)
-    found = [f for f in lint(folder, case, side, strict=strict) if f.severity == Severity.ERROR]
-    judgement = judges(*given, *([STRICT] if strict else [])).judge(folder)
+    judgement = judgements[case, side, strict]
+    found = [
+        f for f in lint(materialised(case, side, tmp_path), case, side, strict=strict) if f.severity == Severity.ERROR
+    ]
     lints = "refuses" if any(BY_CODE[f.code].server for f in found) else "accepts"
     row[strict] = f"lint {lints}, server {judgement.verdict}"
     assert lints == judgement.verdict, f"server: {judgement.refused}\nlint:\n{shown(found)}"
-    if not strict or STRICT in flags:
+    if not strict or STRICT in (flags_of(case, side) or []):
         assert judgement.verdict == wanted, f"server: {judgement.refused}"
 
 

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import test_lint_golden as golden
 from trtkit.config import ModelConfig
 from trtkit.lint.finding import Edit, Fix, Severity
 from trtkit.lint.ignores import Sheet, config_sheet, python_sheet
 from trtkit.lint.model import Found, Model
 from trtkit.lint.rule import Rule, rule
 from trtkit.lint.rules import RULES
-from trtkit.lint.run import lint_repository, open_repository
+from trtkit.lint.run import findings_of, open_repository
 from trtkit.lint.selection import words_of
 from trtkit.lint.server_facts import ServerFacts
 from trtkit.lint.tree import LocalTree
@@ -45,7 +46,7 @@ def toy(model: Model) -> Any:
     yield model.found_in("1/model.bin", "a file without lines")
 
 
-@rule("TOY002", "asks-the-server", Severity.WARNING)
+@rule("TOY002", "asks-the-server", Severity.WARNING, depends_on_server=True)
 def asks(model: Model) -> Any:
     if model.server.gpus:
         yield model.found((), "gpus")
@@ -63,7 +64,7 @@ def lint(
     (tmp_path / "m" / "1" / "model.py").write_text(python)
     repository = open_repository(LocalTree(tmp_path), ServerFacts((), None, "2.51", gpus))
     repository.words = words_of([*TOYS, *RULES])
-    return [f"{each.code} {each.place.removeprefix('m/')}" for each in lint_repository(repository, rules)]
+    return [f"{each.code} {each.place.removeprefix('m/')}" for each in findings_of(repository, rules)]
 
 
 def test_at_the_end_of_a_line_it_is_for_the_line_and_what_starts_there() -> None:
@@ -189,3 +190,14 @@ def test_a_finding_of_a_folder_is_hidden_only_by_the_whole_model() -> None:
     assert sheet.hides("PBT006", None)
     assert not sheet.hides("PBT005", None)
     assert Found("m", "x").line is None
+
+
+def test_a_rule_that_finds_more_when_the_server_is_known_says_so(tmp_path: Path) -> None:
+    more = set[str]()
+    for case in golden.ALL:
+        folder = golden.materialised(case, "wrong", tmp_path)
+        known = [each for strict in (None, True) for each in golden.lint(folder, case, "wrong", strict=strict)]
+        unknown = findings_of(open_repository(LocalTree(folder), ServerFacts()), RULES)
+        more |= {code for code, _ in {(f.code, f.file) for f in known} - {(f.code, f.file) for f in unknown}}
+    assert more <= {each.code for each in RULES if each.depends_on_server}
+    assert len(more) > 10

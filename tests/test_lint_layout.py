@@ -16,20 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ECHO_CONFIG, ECHO_MODEL, write_model
+from lint_repositories import findings
 from trtkit.errors import ServerStartError
 from trtkit.lint.finding import Finding
 from trtkit.lint.model import version_of
 from trtkit.lint.rules import RULES
-from trtkit.lint.run import lint_repository, open_repository
 from trtkit.lint.server_facts import ServerFacts
-from trtkit.lint.tree import LocalTree
 from trtkit.server import serve
 
 
 def lint(root: Path, models: Sequence[str] = ()) -> list[Finding]:
     facts = ServerFacts(triton="2.51", gpus=0)
-    found = lint_repository(open_repository(LocalTree(root), facts), RULES, models)
-    return [each for each in found if each.code.startswith("LAY")]
+    return findings(root, [each for each in RULES if each.category == "LAY"], facts, models)
 
 
 def echo(root: Path, more: str = "") -> Path:

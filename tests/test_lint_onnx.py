@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,13 +26,13 @@ from trtkit.lint.finding import Finding, Severity
 from trtkit.lint.model import Model
 from trtkit.lint.ort_backend import as_triton_json
 from trtkit.lint.rule import Rule
-from trtkit.lint.rules import RULES, onnx_config, onnx_file, onnx_options
-from trtkit.lint.run import lint_repository, open_repository
+from trtkit.lint.rules import RULES
+from trtkit.lint.run import findings_of, open_repository
 from trtkit.lint.server_facts import ServerFacts
 from trtkit.lint.tree import LocalTree
 from trtkit.server import serve
 
-MINE = (*onnx_file.RULES, *onnx_config.RULES, *onnx_options.RULES)
+MINE = [each for each in RULES if each.category == "ONX"]
 HEAD = '<ir_version: 9, opset_import: ["" : 17]>\n'
 # by name, graphs that differ in what configs can be wrong about
 GRAPHS = {
@@ -58,7 +57,7 @@ def model_of(folder: Path, graph: onnx.ModelProto, config: str | ModelConfig, fa
 
 
 def lint_model(model: Model, rules: Sequence[Rule]) -> list[Finding]:
-    return lint_repository(model.repository, rules, [model.name])
+    return findings_of(model.repository, rules, [model.name])
 
 
 def parsed(name: str) -> onnx.ModelProto:
@@ -304,20 +303,3 @@ def _number(value: int) -> bytes:
         parts.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*parts, value])
-
-
-def test_the_rules_are_quick(tmp_path: Path) -> None:
-    """A model's share of the five seconds for a thousand is 5 ms, for all rules; these take a small part of it."""
-    for index in range(100):
-        folder = tmp_path / f"m{index}" / "1"
-        folder.mkdir(parents=True)
-        onnx.save(onnx_models.two_inputs_of_different_types(), folder / "model.onnx")
-        (folder.parent / "config.pbtxt").write_text('backend: "onnxruntime" max_batch_size: 8')
-    repository = open_repository(LocalTree(tmp_path), ServerFacts())
-    lint_model(repository.models["m0"], MINE)  # imports
-    for model in repository.models.values():
-        assert model.config.backend == "onnxruntime"  # reading the text is not measured here
-    started = time.perf_counter()
-    for model in repository.models.values():
-        lint_model(model, MINE)
-    assert (time.perf_counter() - started) / 100 < 0.004

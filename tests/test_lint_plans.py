@@ -15,13 +15,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from lint_repositories import findings
 from trtkit.lint.finding import Finding
-from trtkit.lint.rules import plan_config, plans
-from trtkit.lint.run import lint_repository, open_repository
+from trtkit.lint.rules import RULES
+from trtkit.lint.run import findings_of, open_repository
 from trtkit.lint.server_facts import ServerFacts
 from trtkit.lint.tree import Entry, LocalTree
 
-OWN = (*plans.RULES, *plan_config.RULES)
+OWN = [each for each in RULES if each.category == "PLN"]
 CASES = Path(__file__).parent / "lint"
 GOOD = CASES / "PLN010_larger_batches_than_the_profile" / "right" / "m"
 MANIFEST: dict[str, Any] = json.loads((GOOD / "1" / "engine.json").read_text())
@@ -29,7 +30,7 @@ CONFIG = (GOOD / "config.pbtxt").read_text()
 
 
 def lint(repository: Path, **facts: Any) -> list[Finding]:
-    return lint_repository(open_repository(LocalTree(repository), ServerFacts(**facts)), OWN)
+    return findings(repository, OWN, ServerFacts(**facts))
 
 
 def write(repository: Path, config: str = CONFIG, manifest: Any = MANIFEST) -> Path:
@@ -70,7 +71,7 @@ def test_only_the_header_of_a_plan_is_read(tmp_path: Path) -> None:
     manifest = copy.deepcopy(MANIFEST)
     manifest["plan"]["byte_size"] = 2 * 10**9
     tree = HugePlan(write(tmp_path, manifest=manifest))
-    assert lint_repository(open_repository(tree, ServerFacts()), OWN) == []
+    assert findings_of(open_repository(tree, ServerFacts()), OWN) == []
     assert 0 < tree.asked <= 64
 
 

@@ -13,12 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ECHO_CONFIG, ECHO_MODEL, ROOT, write_model
+from lint_repositories import findings
 from trtkit.lint.finding import Finding
 from trtkit.lint.python_source import PythonSource
 from trtkit.lint.rules import RULES
-from trtkit.lint.run import lint_repository, open_repository
 from trtkit.lint.server_facts import ServerFacts
-from trtkit.lint.tree import LocalTree
 
 HEAD = "import triton_python_backend_utils as pb_utils\n\n\nclass TritonPythonModel:\n"
 EXECUTE = indent("def execute" + ECHO_MODEL.partition("def execute")[2].lstrip("\n"), "    ")
@@ -26,8 +25,7 @@ EXECUTE = indent("def execute" + ECHO_MODEL.partition("def execute")[2].lstrip("
 
 def lint(root: Path, *, strict: bool = False, image: str | None = None) -> list[Finding]:
     flags = ("--disable-auto-complete-config",) if strict else ()
-    found = lint_repository(open_repository(LocalTree(root), ServerFacts(flags, image, gpus=0)), RULES)
-    return [each for each in found if each.code.startswith("PYM")]
+    return findings(root, [each for each in RULES if each.category == "PYM"], ServerFacts(flags, image, gpus=0))
 
 
 def codes(root: Path, python: str, config: str = ECHO_CONFIG) -> list[str]:

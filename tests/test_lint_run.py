@@ -7,11 +7,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from conftest import ECHO_CONFIG, ECHO_MODEL, write_model
+from lint_repositories import findings
 from trtkit.lint.finding import Finding, Severity
-from trtkit.lint.rules import RULES
-from trtkit.lint.run import lint_repository, open_repository
 from trtkit.lint.server_facts import ServerFacts
-from trtkit.lint.tree import LocalTree
 
 PIPELINE = """
 name: "pipeline"
@@ -31,8 +29,7 @@ ensemble_scheduling {
 
 
 def errors(repository: Path, *flags: str) -> list[Finding]:
-    found = lint_repository(open_repository(LocalTree(repository), ServerFacts(flags)), RULES)
-    return [finding for finding in found if finding.severity == Severity.ERROR]
+    return [finding for finding in findings(repository, facts=ServerFacts(flags)) if finding.severity == Severity.ERROR]
 
 
 def test_the_config_that_the_flag_names_is_the_one_that_counts(tmp_path: Path) -> None:

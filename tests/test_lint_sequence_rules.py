@@ -13,28 +13,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lint_judge import Judge, open_judge
+from lint_repositories import findings, write_files
 from lint_sequence_strategies import Drawn, sequence_models, write
 from test_lint_agreement import STRICT, run
 from trtkit.lint.data_files import byte_size, data_file, string_problem
 from trtkit.lint.finding import Finding
 from trtkit.lint.model import Model
-from trtkit.lint.rules import sequence, sequence_advice, state, state_advice, warmup, warmup_inputs
-from trtkit.lint.run import lint_repository, open_repository
+from trtkit.lint.rules import RULES
+from trtkit.lint.run import findings_of, open_repository
 from trtkit.lint.server_facts import ServerFacts
 from trtkit.lint.tree import LocalTree
 
-RULES = (
-    *sequence.RULES, *sequence_advice.RULES, *state.RULES, *state_advice.RULES, *warmup.RULES, *warmup_inputs.RULES,
-)  # fmt: skip
+OWN = [each for each in RULES if each.category in ("SEQ", "STA", "WRM")]
 HEAD = 'backend: "python" max_batch_size: 4 output { name: "y" data_type: TYPE_FP32 dims: [ 4 ] }\n'
 X = 'input { name: "x" data_type: TYPE_FP32 dims: [ 4 ] }\n'
 
 
 def linted(folder: Path, text: str, files: dict[str, bytes] | None = None) -> list[Finding]:
-    for name, content in {"1/model.py": b"", "config.pbtxt": text.encode(), **(files or {})}.items():
-        (folder / "m" / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "m" / name).write_bytes(content)
-    return lint_repository(open_repository(LocalTree(folder), ServerFacts()), RULES)
+    write_files(folder / "m", {"1/model.py": b"", "config.pbtxt": text, **(files or {})})
+    return findings(folder, OWN)
 
 
 def codes(folder: Path, text: str, files: dict[str, bytes] | None = None) -> list[str]:
@@ -145,4 +142,4 @@ def test_lint_and_the_server_agree_on_sequence_models(judge: tuple[Judge, bool])
 def test_no_drawn_model_makes_lint_stumble(tmp_path_factory: pytest.TempPathFactory, drawn: Drawn) -> None:
     folder = tmp_path_factory.mktemp("drawn")
     write(folder, drawn)
-    lint_repository(open_repository(LocalTree(folder), ServerFacts()), RULES)
+    findings_of(open_repository(LocalTree(folder), ServerFacts()), RULES)

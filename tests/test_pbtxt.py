@@ -112,9 +112,56 @@ def test_reading_goes_on_after_a_mistake() -> None:
 
 
 def test_an_unknown_field_names_the_nearest() -> None:
-    (problem,) = read("max_batchsize { a: [ 1, 2 ] b < c: 'x' > }\nbackend: 'python'").problems
-    assert problem.suggestion == "max_batch_size"
-    assert 'Message type "inference.ModelConfig" has no field named "max_batchsize"' in problem.message
+    (problem,) = read("input [ { type: TYPE_FP32 } ]\nbackend: 'python'").problems
+    assert problem.suggestion == "data_type"
+    assert 'Message type "inference.ModelInput" has no field named "type"; did you mean' in problem.message
+    (problem,) = read("dynamic_batch { a: [ 1, 2 ] b < c: 'x' > }\nbackend: 'python'").problems
+    assert problem.suggestion == "dynamic_batching"
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("input { data_type: FP32 }", "TYPE_FP32"),
+        ('input { data_type: "TYPE_INT8" }', "TYPE_INT8"),
+        ("input { data_type: type_bool }", "TYPE_BOOL"),
+        ("instance_group { kind: GPU }", "KIND_GPU"),
+        ("input { data_type: FLOAT32 }", None),
+    ],
+)
+def test_a_name_of_an_enum_without_its_prefix_is_known(text: str, meant: str | None) -> None:
+    (problem,) = read(text).problems
+    assert problem.suggestion == meant
+    assert meant is None or f"; did you mean '{meant}'? (available: " in problem.message
+
+
+def test_a_config_in_utf_16_is_told_so() -> None:
+    problem = read("name: 'm'".encode("utf-16")).problems[0]
+    assert problem.message == r"expected a field name, found '\xff'; save the file as UTF-8, not as UTF-16"
+
+
+@pytest.mark.parametrize("text", ['model_path: "a"', "max_batchsize { }", "instance_kind: 1"])
+def test_a_field_with_another_kind_of_value_is_not_the_nearest(text: str) -> None:
+    (problem,) = read(text).problems
+    assert problem.suggestion is None
+    assert "max_batch_size, metric_tags" in problem.message, "all fields are listed"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("max_batch_size: ${triton_max_batch_size}", "found '$'; fill in the template's ${...} first"),
+        ("// a model", "found '/'; a comment begins with #"),
+        ("max_batch_size: 8 /* more */", "found '/'; a comment begins with #"),
+        ("backend: \u201cpython\u201d", "; write straight quotes"),
+        ("\ufeffbackend: 'python'", "; save the file without a byte order mark"),
+        ("input { dims: [ 1, ] }", "found ']'; remove the comma before it"),
+        ("input [ { name: 'x' }, ]", "found ']'; remove the comma before it"),
+        ("input [ ] ]", "expected a field name, found ']'"),
+    ],
+)
+def test_what_was_probably_meant(text: str, hint: str) -> None:
+    assert read(text).problems[0].message.endswith(hint)
 
 
 def test_problems_are_not_endless() -> None:

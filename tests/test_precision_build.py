@@ -20,7 +20,7 @@ import pytest
 
 import precision_models
 from trtkit import build_models, load_project
-from trtkit.build import BuildResult
+from trtkit.build_results import BuildResult
 from trtkit.errors import BuildError, DataError, ProjectError, TrtkitError
 from trtkit.inspection import inspect_onnx
 from trtkit.project import Project

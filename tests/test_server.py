@@ -193,11 +193,17 @@ I1 server.cc:674]
 | good   | 1       | READY                                              |
 +--------+---------+----------------------------------------------------+
 E1 model_repository_manager.cc:724] "failed to load model 'worse': no version"
+[libprotobuf ERROR text_format.cc:337] Error parsing text-format inference.ModelConfig: 3:1: no field named "max".
+E1 model_repository_manager.cc:1460] "Poll failed for model directory 'text': failed to read text proto from text"
 """
 
 
 def test_reasons_from_the_log() -> None:
-    assert load_failures(TABLE) == {"bad": "Internal: first line and the second", "worse": "no version"}
+    assert load_failures(TABLE) == {
+        "bad": "Internal: first line and the second",
+        "worse": "no version",
+        "text": 'failed to read text proto from text: 3:1: no field named "max".',
+    }
     assert load_failures("") == {}
 
 

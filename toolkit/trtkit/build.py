@@ -11,79 +11,23 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from trtkit.artifacts import file_errors
 from trtkit.build_configs import ConfigStage, Texts
+from trtkit.build_order import in_order, steps_of, the_one, with_published_ensembles, with_steps
 from trtkit.build_plan import NothingToPublish, Plan, Planner, Served
+from trtkit.build_results import BuildResult, result_fields
 from trtkit.build_stages import BuildOptions, OnEvent, StageReport, Stages
 from trtkit.compat import EXTRAS
 from trtkit.container_build import check_container
-from trtkit.errors import BuildError, ConfigError, MissingDependencyError, ProjectError, TrtkitError
+from trtkit.errors import BuildError, MissingDependencyError, TrtkitError
 from trtkit.project import Project
 from trtkit.repository import CONFIG_FILE, PublishedVersion, clean_staging, config_text, publish_all
 from trtkit.targets import pick_target
 
 PUBLISH = "publish"
-
-
-@dataclass(frozen=True)
-class BuildResult:
-    """What became of one model.
-
-    Attributes:
-        model: its name.
-        stages: in order; shorter when one failed.
-        version: the published version, 0 when there is none.
-        byte_size: of that version's files.
-        precision: of the served graph; ``ensemble`` for ensembles.
-        target: the name of the target.
-        max_abs_error: of the published graph against the exported one in another precision, or else of the
-            export against its source; None when there was nothing to compare.
-        metric: the task metric of the exported (``reference``) and the published graph (``value``); None without
-            one, or for fp32.
-        conversion: what became of the graph's nodes: ``quantized``, ``converted``, and with their reasons
-            ``skipped``, ``kept`` and ``culprits``; None for fp32.
-        race: the candidates side by side, and why one was chosen; None when there was no race.
-        profiles: the optimization profiles, where the target or the command line asks for them.
-        derived: what deriving them from recorded shapes gave: ``yaml`` and ``table``; None otherwise.
-        check_engine: what TensorRT-RTX made of the graph; None when it was not asked.
-        no_plan: that there is no plan, why, and what serves meanwhile; ``""`` when there is one, or none is needed.
-        notes: what else a reader of the summary has to know.
-        config_check: with `check`, per config file ``status``, ``note`` and ``differences``; None otherwise.
-        skipped: why it was left out, or ``""``.
-        error: the sentence of its failure, or ``""``.
-    """
-
-    model: str
-    stages: list[StageReport] = field(default_factory=list)
-    version: int = 0
-    byte_size: int = 0
-    precision: str = ""
-    target: str = ""
-    max_abs_error: float | None = None
-    metric: dict[str, float] | None = None
-    conversion: dict[str, Any] | None = None
-    race: dict[str, Any] | None = None
-    profiles: list[Any] = field(default_factory=list)
-    derived: dict[str, Any] | None = None
-    check_engine: dict[str, Any] | None = None
-    no_plan: str = ""
-    notes: list[str] = field(default_factory=list)
-    config_check: list[dict[str, Any]] | None = None
-    skipped: str = ""
-    error: str = ""
-
-    @property
-    def up_to_date(self) -> bool:
-        """Whether nothing had to be done."""
-        return not self.skipped and not self.error and not any(stage.ran for stage in self.stages)
-
-    def to_json(self) -> dict[str, Any]:
-        """The form of ``trtkit build --json``."""
-        return {**asdict(self), "up_to_date": self.up_to_date}
 
 
 def build_models(
@@ -129,13 +73,13 @@ def build_models(
         ProjectError: a name or the target is not in the project file, or `in_container` is not for this target.
         ConfigError: ensembles contain each other.
     """
-    wanted = _with_steps(project, project.select(names))
-    selected = _with_published_ensembles(project, wanted)
-    ensembles = _in_order(project, [name for name in selected if project.models[name].ensemble])
+    wanted = with_steps(project, project.select(names))
+    selected = with_published_ensembles(project, wanted)
+    ensembles = in_order(project, [name for name in selected if project.models[name].ensemble])
     target_name, chosen = pick_target(project, target)
     options = BuildOptions(
         target_name, chosen, force=force, race=race, check_engine=check_engine, in_container=in_container,
-        profiles_from=profiles_from, profile_count=profile_count, named=_the_one(project, names, profiles_from),
+        profiles_from=profiles_from, profile_count=profile_count, named=the_one(project, names, profiles_from),
         check=check,
     )  # fmt: skip
     if in_container:
@@ -145,72 +89,11 @@ def build_models(
             clean_staging(project.repository, project.state)
         builder = _Builder(project, options, set(wanted if names else ()), on_event)
         singles = [name for name in selected if project.models[name].source]
-        with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-            try:
-                results = dict(zip(singles, pool.map(builder.build_source, singles), strict=True))
-            except BaseException:  # Ctrl-C, which would wait for them
-                builder.stages.workers.stop()
-                raise
+        results = builder.build_sources(singles, jobs or os.cpu_count() or 1)
         for name in ensembles:
             results[name] = builder.build_ensemble(name, results)
         results = builder.check(results) if check else builder.publish(results)
     return [results[name] for name in selected], builder.first_error
-
-
-def _the_one(project: Project, names: Sequence[str], profiles_from: Path | None) -> str:
-    """The model that recorded shapes are for; ``""`` when there are none.
-
-    Raises:
-        ProjectError: not exactly one model with a source was named.
-    """
-    if profiles_from is None:
-        return ""
-    if len(names) != 1 or project.models[names[0]].source is None:
-        given = ", ".join(names) or "none"
-        raise ProjectError(
-            f"--profiles-from holds the shapes of one model with a source; models named: {given}; name that model"
-        )
-    return names[0]
-
-
-def _with_steps(project: Project, names: list[str]) -> list[str]:
-    """The names and the project's models that ensembles among them are made of."""
-    wanted = list(names)
-    for name in wanted:
-        wanted += [step for step in _steps(project, name) if step in project.models and step not in wanted]
-    return [name for name in project.models if name in wanted]
-
-
-def _with_published_ensembles(project: Project, names: list[str]) -> list[str]:
-    """The names and the ensembles that contain one of them and are published, which may have to follow it."""
-    wanted = list(names)
-    published = [n for n, spec in project.models.items() if spec.ensemble and config_text(project.repository, n)]
-    for name in wanted:
-        containing = [e for e in published if name in _steps(project, e)]
-        wanted += [ensemble for ensemble in containing if ensemble not in wanted]
-    return [name for name in project.models if name in wanted]
-
-
-def _steps(project: Project, name: str) -> list[str]:
-    return [step.model for step in project.models[name].ensemble or []]
-
-
-def _in_order(project: Project, ensembles: list[str]) -> list[str]:
-    """Ensembles after the ensembles they contain.
-
-    Raises:
-        ConfigError: ensembles contain each other.
-    """
-    ordered: list[str] = []
-    left = list(ensembles)
-    while left:
-        ready = [name for name in left if not set(_steps(project, name)) & set(left)]
-        if not ready:
-            where = project.where("models", left[0], "ensemble")
-            raise ConfigError(f"{where}: the ensembles {', '.join(left)} contain each other")
-        ordered += ready
-        left = [n for n in left if n not in ready]
-    return ordered
 
 
 @contextmanager
@@ -236,6 +119,15 @@ class _Builder:
         self.plans: dict[str, Plan] = {}
         self.first_error: TrtkitError | None = None
 
+    def build_sources(self, names: Sequence[str], jobs: int) -> dict[str, BuildResult]:
+        """Make and configure models with a source, so many at once."""
+        with ThreadPoolExecutor(jobs) as pool:
+            try:
+                return dict(zip(names, pool.map(self.build_source, names), strict=True))
+            except BaseException:  # Ctrl-C, which would wait for them
+                self.stages.workers.stop()
+                raise
+
     def build_source(self, name: str) -> BuildResult:
         """Make and configure one model with a source, and plan its publication."""
         result = BuildResult(name, precision=self.project.models[name].precision, target=self.options.target_name)
@@ -253,21 +145,9 @@ class _Builder:
         except TrtkitError as exc:
             checked = self.stages.checked.get(name)
             return self._failed(replace(result, stages=reports, check_engine=checked), exc)
-        facts = served.facts
-        return replace(
-            result,
-            stages=[*reports, config_report],
-            precision=served.precision,
-            max_abs_error=worst_parity(facts),
-            no_plan=facts.get("no_plan", ""),
-            notes=[*_notes(facts), *self.configs.left_out(name, served)],
-            profiles=facts.get("profiles", []),
-            metric=facts.get("metric"),
-            conversion=facts.get("conversion"),
-            race=facts.get("race"),
-            derived=facts.get("derived"),
-            check_engine=facts.get("check_engine"),
-        )
+        found = result_fields(served.facts)
+        found["notes"] += self.configs.left_out(name, served)
+        return replace(result, stages=[*reports, config_report], precision=served.precision, **found)
 
     def build_ensemble(self, name: str, results: dict[str, BuildResult]) -> BuildResult:
         """Configure one ensemble and plan its publication, unless one of its steps could not be built."""
@@ -275,7 +155,7 @@ class _Builder:
         missing = self._missing(name)
         if missing and name not in self.named:
             return replace(result, skipped=f"{missing} is not installed")
-        for step in _steps(self.project, name):
+        for step in steps_of(self.project, name):
             other = results.get(step)
             if other and (other.error or other.skipped):
                 return replace(result, skipped=f"its step '{step}' was not built")
@@ -358,7 +238,7 @@ class _Builder:
         stays = [name for name in ensembles if name not in self.plans and config_text(self.project.repository, name)]
         held: dict[str, str] = {}
         for ensemble in stays:
-            for step in _steps(self.project, ensemble):
+            for step in steps_of(self.project, ensemble):
                 if step in self.plans and self.plans[step].replaces_config:
                     held |= self._take_back(step, ensemble, stays)
         return {**results, **{n: self._failed(results[n], self._held_error(n, why)) for n, why in held.items()}}
@@ -369,7 +249,7 @@ class _Builder:
         if self.project.models[name].ensemble:
             stays.append(name)
         held = {name: ensemble}
-        for other in [n for n, plan in self.plans.items() if plan.publication and name in _steps(self.project, n)]:
+        for other in [n for n, plan in self.plans.items() if plan.publication and name in steps_of(self.project, n)]:
             if other in self.plans:
                 held |= self._take_back(other, ensemble, stays)
         return held
@@ -401,19 +281,3 @@ class _Builder:
             where = self.project.where("models", name, "requires")
             hint = f"; run: pip install 'trtkit[{EXTRAS[module]}]'" if module in EXTRAS else ""
             raise MissingDependencyError(f"{where}: model '{name}' requires {module}, which is not installed{hint}")
-
-
-def _notes(facts: dict[str, Any]) -> list[str]:
-    """What the summary says below its table."""
-    notes = [*facts.get("conversion", {}).get("notes", []), *facts.get("notes", [])]
-    if "calibration" in facts:
-        notes.insert(0, f"calibrated with {facts['calibration']['summary']}; coverage: {facts['calibration']['file']}")
-    return notes
-
-
-def worst_parity(facts: dict[str, Any]) -> float | None:
-    """The largest absolute error of an export against its source; None when nothing was compared."""
-    outputs = facts.get("parity", {}).get("outputs", {})
-    numbers = {name: output for name, output in outputs.items() if not output.get("decision")}
-    outputs = numbers or outputs  # a class index that differs by 5 is no error of 5
-    return max((float(output["max_abs"]) for output in outputs.values()), default=None)

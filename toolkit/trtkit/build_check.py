@@ -13,7 +13,7 @@ from trtkit.config_diff import Difference, differences
 from trtkit.errors import ConfigError, RepositoryError
 from trtkit.repository import CONFIG_FILE, config_file, config_text, variants
 
-SAME, TEXT, DIFFERS, ABSENT = "same", "text", "differs", "absent"
+SAME, TEXT, DIFFERS, ABSENT, MISSING = "same", "text", "differs", "absent", "missing"
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class FileCheck:
     Attributes:
         file: relative to the model's folder.
         status: ``same``; ``text`` where only comments, order or the first line differ; ``differs``; ``absent`` where
-            there is none in the repository.
+            there is none in the repository; ``missing``: a labels file that a config names, which no build makes.
         note: what a build would do about it, or what is wrong with it; ``""`` when it is the same.
         differences: per field, the committed value first; empty when the messages are equal.
     """
@@ -54,7 +54,7 @@ def check_configs(repository: Path, model: str, texts: Mapping[str, str]) -> lis
     }
     is_there = (repository / model / CONFIG_FILE).is_file()
     missing = [name for name in labels if is_there and not (repository / model / name).is_file()]
-    checks += [FileCheck(name, DIFFERS, "the config names this labels file, which is not there") for name in missing]
+    checks += [FileCheck(name, MISSING, "the config names this labels file, which is not there") for name in missing]
     stale = [name for name in variants(repository, model) if name not in texts and _is_ours(repository, model, name)]
     return checks + [FileCheck(config_file(name), DIFFERS, "a build removes it") for name in stale]
 
@@ -100,6 +100,9 @@ def problem(checks: Mapping[str, list[FileCheck]], named: set[str]) -> Repositor
             f"the committed configs of {', '.join(wrong)} are not what would be generated; run `trtkit build` and "
             "commit what it writes"
         )
+    unlabelled = [name for name, rows in checks.items() if any(row.status == MISSING for row in rows)]
+    if unlabelled:
+        return RepositoryError(f"labels files of {', '.join(unlabelled)} are missing; put them into the model's folder")
     if all(row.status == ABSENT for rows in checks.values() for row in rows):
         return RepositoryError("no config was compared: none of the models has one in the repository")
     return None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trtkit.config import ModelConfig
 
 CONFIG = "config"
-_STAGE_VERSION = 3
+_STAGE_VERSION = 4
 Texts = Mapping[str, str]  # by the name in `configs:`; config.pbtxt is ""
 
 

@@ -100,12 +100,12 @@ class Planner:
         wanted = {**self._stale(on_disk, texts), **texts}
         changed = [variant for variant, text in wanted.items() if on_disk.get(variant) != text]
         new_version = "--force" if self.force else self._why_new_version(current, served)
-        damaged = "" if new_version else self._changed_warmup(name, served)
+        damaged = "" if new_version else self._changed_warmup(name, served, texts)
         if current and not new_version and not damaged and not changed:
             return Plan(f"version {current.version} is up to date", current)
         for variant in changed:
             self._refuse_to_overwrite(name, variant, on_disk.get(variant))
-        version_files, model_files = self._files(name, served)
+        version_files, model_files = self._files(name, served, texts)
         more = {variant: text for variant, text in wanted.items() if variant}
         publication = Publication(
             name, texts[""], version_files if new_version else None, model_files, self._record(name, served), more
@@ -128,12 +128,14 @@ class Planner:
         changed = self._changed_file(current)
         return f"version {current.version} was changed after it was published: {changed}" if changed else ""
 
-    def _changed_warmup(self, name: str, served: Served | None) -> str:
+    def _changed_warmup(self, name: str, served: Served | None, texts: Mapping[str, str]) -> str:
         """The first warm-up file that is not the artifact's, without which the server refuses the model."""
         artifact = (served.warmup or served.run.artifact) if served else ""
         folder = self.project.state / "objects" / artifact / WARMUP
         for file in sorted(folder.glob("*")) if served else ():
             published = self.project.repository / name / WARMUP / file.name
+            if not _is_named(file.name, texts):
+                continue
             if not published.is_file() or not filecmp.cmp(file, published, shallow=False):
                 return f"{WARMUP}/{file.name}"
         return ""
@@ -165,7 +167,9 @@ class Planner:
                 "with --force"
             )
 
-    def _files(self, name: str, served: Served | None) -> tuple[dict[str, Path], dict[str, Path]]:
+    def _files(
+        self, name: str, served: Served | None, texts: Mapping[str, str]
+    ) -> tuple[dict[str, Path], dict[str, Path]]:
         """The version's files and the model folder's files of an artifact; nothing for an ensemble."""
         if served is None:
             return {}, {}
@@ -173,7 +177,7 @@ class Planner:
         warmup = self._artifact(name, served.warmup) if served.warmup else files
         return (
             {path: f for path, f in files.items() if not path.startswith(f"{WARMUP}/")},
-            {path: f for path, f in warmup.items() if path.startswith(f"{WARMUP}/")},
+            {path: f for path, f in warmup.items() if path.startswith(f"{WARMUP}/") and _is_named(f.name, texts)},
         )
 
     def _artifact(self, name: str, sha256: str) -> dict[str, Path]:
@@ -202,6 +206,11 @@ class Planner:
                 made["converted_from"] = {"inputs": served.run.inputs, "files": served.run.files}
             made |= {key: served.facts[key] for key in _KEPT_FACTS if key in served.facts}
         return made
+
+
+def _is_named(file: str, texts: Mapping[str, str]) -> bool:
+    """Whether a warm-up request of one of the configs reads the file: the project file may have taken it away."""
+    return any(f'input_data_file: "{file}"' in text for text in texts.values())
 
 
 def _stat(path: Path) -> list[int]:

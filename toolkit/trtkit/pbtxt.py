@@ -43,6 +43,14 @@ _SIMPLE_ESCAPES = {
     "\\": b"\\", "?": b"?", "'": b"'", '"': b'"',
 }  # fmt: skip
 _CLOSING = {"{": "}", "<": ">"}
+_HINTS = {
+    "${": "fill in the template's ${...} first",
+    "//": "a comment begins with #",
+    "/*": "a comment begins with #",
+    "\ufeff": "save the file without a byte order mark",
+    **dict.fromkeys(("\udcff\udcfe", "\udcfe\udcff"), "save the file as UTF-8, not as UTF-16"),
+    **dict.fromkeys("“”„‟«»‘’", "write straight quotes"),
+}
 _INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
@@ -211,8 +219,16 @@ class _Reader:
         shown = _shown(self.token)
         if self.token.kind == "bad" and self.token.text in "\"'":
             expected = "the quote's other end on the same line"
-        self._problem("syntax", f"expected {expected}, found {shown}", self.token, path)
+        hint = self._hint()
+        self._problem("syntax", f"expected {expected}, found {shown}{hint and '; '}{hint}", self.token, path)
         return _GiveUpError()
+
+    def _hint(self) -> str:
+        """What was probably meant by a token that cannot stand where it does; '' where nobody knows."""
+        start = self.token.start
+        if self.token.text == "]" and self.text[: self.previous_end].endswith(","):
+            return "remove the comma before it"
+        return next((hint for text, hint in _HINTS.items() if self.text.startswith(text, start)), "")
 
     def body(self, message: Any, path: Path, closing: str) -> None:
         """The fields up to the closing mark, or to the end of the text for ''."""
@@ -269,12 +285,20 @@ class _Reader:
 
     def _unknown(self, token: _Token, message: Any, known: dict[str, FieldDescriptor], path: Path) -> None:
         words = f'Message type "{message.DESCRIPTOR.full_name}" has no field named "{token.text}"'
-        guess = nearest(token.text, known)
-        suggestion = guess.split("'")[1] if guess.startswith("did you mean") else None
-        self._problem("unknown_field", f"{words}; {guess}", token, path, suggestion=suggestion)
         colon = self._take(":")
+        guess = nearest(token.text, self._fitting(known))
+        suggestion = guess.split("'")[1] if guess.startswith("did you mean") else None
+        guess = guess if suggestion else nearest("", known)
+        self._problem("unknown_field", f"{words}; {guess}", token, path, suggestion=suggestion)
         self._skip_value(colon, path)
         self._take(",", ";")
+
+    def _fitting(self, known: dict[str, FieldDescriptor]) -> list[str]:
+        """The fields that can have a value that begins like the one that follows."""
+        mark = self.token.text if self.token.kind == "mark" else ""
+        if mark == "[":
+            return [name for name, each in known.items() if each.is_repeated]
+        return [name for name, each in known.items() if (each.message_type is not None) == (mark in ("{", "<"))]
 
     def _extension(self, message: Any, path: Path) -> None:
         token = self.token
@@ -418,7 +442,10 @@ class _Reader:
         if wanted:
             given = self.text[first.start : token.end]
             place = _Token(token.kind, given, first.start, token.end)
-            self._problem("value", f"'{descriptor.name}' takes {wanted}, got {given[:80]}", place, own)
+            meant, more = _meant(descriptor, token)
+            self._problem(
+                "value", f"'{descriptor.name}' takes {wanted}, got {given[:80]}{more}", place, own, suggestion=meant
+            )
         return value
 
     def _string(self, descriptor: FieldDescriptor, own: Path) -> Any:
@@ -500,8 +527,17 @@ def _enum(descriptor: FieldDescriptor, token: _Token, minus: bool) -> tuple[Any,
         return values[token.text].number, ""
     integer = _integer(token)
     if integer is None or integer >= 2**31 + minus:  # proto3: a number without a name is kept
-        return None, f"a {enum.name} ({nearest(token.text, values)})"
+        return None, f"a {enum.name}"
     return -integer if minus else integer, ""
+
+
+def _meant(descriptor: FieldDescriptor, token: _Token) -> tuple[str | None, str]:
+    """An enum's name that is given without its prefix, in quotes or in small letters; and the end of the sentence."""
+    if descriptor.enum_type is None:
+        return None, ""
+    names, word = sorted(descriptor.enum_type.values_by_name), token.text.strip("\"'").upper()
+    meant = next((name for name in names if name == word or name.endswith(f"_{word}")), None)
+    return meant, f"; {nearest(meant or token.text, names)}"
 
 
 def _integer(token: _Token) -> int | None:
@@ -529,7 +565,9 @@ def _float(token: _Token) -> float | None:
 
 
 def _shown(token: _Token) -> str:
-    return "the end of the text" if token.kind == "end" else repr(token.text[:40])
+    if token.kind == "end":
+        return "the end of the text"
+    return repr(token.text[:40]).replace("\\udc", "\\x")  # a byte that is no UTF-8
 
 
 @lru_cache(maxsize=256)

@@ -18,7 +18,7 @@ from trtkit.cli.common import console, json_option, print_json, project_option, 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from trtkit.build import BuildResult
+    from trtkit.build_results import BuildResult
 
 
 @click.command(

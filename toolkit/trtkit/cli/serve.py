@@ -99,9 +99,9 @@ def _needed(folder: Path, given: dict[str, Any]) -> list[str]:
     from trtkit.lint.tree import LocalTree
 
     repository = open_repository(LocalTree(folder), ServerFacts())
-    added = flags_for(repository, given["options"], given["models"])
+    added = flags_for(repository, _options(given), given["models"])
     for flag, model in added.items():
-        console(stderr=True).print(f"added {flag}, which {model}'s config.pbtxt needs", markup=False)
+        console(stderr=True).print(f"added {flag}, which {model.name}'s {model.config_file} needs", markup=False)
     return list(added)
 
 

@@ -6,7 +6,7 @@ The protobuf message is the only model of a config. A generated file starts with
 of the rest, so that an edit by hand is noticed and never overwritten.
 """
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from trtkit.config.block import check_block
 from trtkit.config.ensemble import ensemble_config
@@ -18,6 +18,7 @@ from trtkit.config.variants import explained_ensemble
 __all__ = [
     "Explained",
     "ModelConfig",
+    "ModelInstanceGroup",
     "Reasons",
     "check_block",
     "ensemble_config",

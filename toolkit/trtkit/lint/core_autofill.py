@@ -58,7 +58,7 @@ def core_autofilled(model: Model) -> ModelConfig:
     """The written config with name, backend, platform and default_model_filename as the core fills them in."""
     config = ModelConfig()
     config.CopyFrom(model.written)
-    config.name = config.name or model.name
+    config.name = config.name or model.name.encode("utf-8", "replace").decode()  # a folder's name may be any bytes
     inside = {} if config.platform or config.default_model_filename else _first_version(model)
     if not config.platform and config.backend in ("", "tensorflow"):
         config.platform = _told(_TENSORFLOW, config, inside, "").platform
@@ -74,8 +74,7 @@ def core_autofilled(model: Model) -> ModelConfig:
 
 
 def _fill_known(model: Model, config: ModelConfig, inside: Mapping[str, str]) -> None:
-    version = model.server.version
-    aoti = (_AOTI,) if not version or version >= AOTI_SINCE else ()
+    aoti = (_AOTI,) if model.server.is_from(AOTI_SINCE) else ()
     ways = (*_BACKENDS[:4], *aoti, *_BACKENDS[4:])
     if not config.backend:
         told = _told(ways, config, inside, config.platform)

@@ -15,6 +15,7 @@ from typing import Any
 
 from trtkit.dtypes import by_name
 from trtkit.lint.model import Model
+from trtkit.lint.shapes import type_of
 from trtkit.lint.tree import Entry
 
 STRING_BYTES = 4
@@ -55,12 +56,6 @@ def data_file(model: Model, folder: str, name: str) -> DataFile | None:
     if ".." in name.split("/"):
         return None
     return DataFile(path, model.entry(path))
-
-
-def type_of(message: Any) -> str:
-    """``TYPE_FP32`` and so on of a message's data_type; the number's digits where it has no name."""
-    known = message.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number.get(message.data_type)
-    return str(known.name) if known is not None else str(message.data_type)
 
 
 def byte_size(data_type: str, dims: Iterable[int]) -> int:

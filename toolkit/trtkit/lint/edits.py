@@ -8,14 +8,16 @@ from trtkit.lint.finding import Edit, Fix
 from trtkit.pbtxt import Document, Path
 
 
-def set_value(document: Document, path: Path, value: str) -> Fix:
-    """Give a field another value, or write it where it is not there.
+def set_value(document: Document | None, path: Path, value: str) -> Fix | None:
+    """Give a field another value, or write it where it is not there; None where there is no config.
 
     Args:
         document: the config.
         path: of a field that is not repeated, or of one value of a repeated one.
         value: as it is to be written, e.g. ``"digits"`` with its quotes, or ``8``.
     """
+    if document is None:
+        return None
     described = f"set {path[-1] if isinstance(path[-1], str) else path[-2]}: {value}"
     if path in document.spans:
         span = document.spans[path]

@@ -61,8 +61,8 @@ class Wiring:
         steps = list(enumerate(config.ensemble_scheduling.step))
         self.inputs = {each.name: index for index, each in reversed(list(enumerate(config.input)))}
         self.outputs = {each.name: index for index, each in reversed(list(enumerate(config.output)))}
-        self.reads = [[Entry(i, "input_map", *pair) for pair in step.input_map.items()] for i, step in steps]
-        self.writes = [[Entry(i, "output_map", *pair) for pair in step.output_map.items()] for i, step in steps]
+        self.reads = [[Entry(i, "input_map", *pair) for pair in sorted(step.input_map.items())] for i, step in steps]
+        self.writes = [[Entry(i, "output_map", *pair) for pair in sorted(step.output_map.items())] for i, step in steps]
         self.readers = _by_tensor(self.reads)
         self.writers = _by_tensor(self.writes)
 

@@ -46,6 +46,7 @@ class Finding:
     Attributes:
         code: of the rule, e.g. ``BAT002``; stable.
         name: of the rule, e.g. ``preferred-batch-size-above-max``.
+        severity: of the rule.
         model: the model's directory name; '' when it is about the repository.
         file: from the repository's root, with slashes; a folder where no file is meant.
         line, column: from 1; None where the file has no such places.

@@ -14,17 +14,16 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
 
 from trtkit.artifacts import file_errors
 from trtkit.config import ModelConfig
 from trtkit.errors import RepositoryError
 from trtkit.lint.finding import Edit, Finding
 from trtkit.lint.outcome import Outcome
-from trtkit.lint.tree import Entry, Tree
+from trtkit.lint.tree import OverlaidTree, Tree
 from trtkit.pbtxt import read
 
 MAX_ROUNDS = 10
@@ -32,35 +31,6 @@ MAX_ROUNDS = 10
 
 Relint = Callable[[Tree], Outcome]
 """Lint a place again, with its files read through another tree."""
-
-
-class EditedTree:
-    """A tree in which some files have another content than on disk."""
-
-    def __init__(self, tree: Tree) -> None:
-        self.tree, self.root = tree, tree.root
-        self.contents: dict[str, bytes] = {}
-
-    def entries(self, folder: str) -> list[Entry]:
-        """See `Tree`."""
-        return [self._edited(folder, entry) for entry in self.tree.entries(folder)]
-
-    def _edited(self, folder: str, entry: Entry) -> Entry:
-        content = self.contents.get(f"{folder}/{entry.name}" if folder else entry.name)
-        return entry if content is None else replace(entry, size=len(content))
-
-    def open(self, file: str) -> BinaryIO:
-        """See `Tree`."""
-        return io.BytesIO(self.contents[file]) if file in self.contents else self.tree.open(file)
-
-    def read(self, file: str) -> bytes:
-        """All bytes of a file.
-
-        Raises:
-            OSError: it cannot be read.
-        """
-        with self.open(file) as stream:
-            return stream.read()
 
 
 @dataclass
@@ -115,18 +85,18 @@ def fix(outcome: Outcome, relint: Relint) -> Fixed:
         raise RepositoryError(
             f"--fix changes files of this machine only; copy {outcome.place.tree.root} and fix the copy"
         )
-    tree, fixed = EditedTree(outcome.place.tree), Fixed(outcome)
+    tree, fixed = OverlaidTree(outcome.place.tree), Fixed(outcome)
     for _ in range(MAX_ROUNDS):
         if not _one_round(tree, fixed):
             break
         fixed.outcome = relint(tree)
     else:
         fixed.unfinished = True
-    fixed.after = {file: data for file, data in tree.contents.items() if data != fixed.before[file]}
+    fixed.after = {file: data for file, data in fixed.after.items() if data != fixed.before[file]}
     return fixed
 
 
-def _one_round(tree: EditedTree, fixed: Fixed) -> bool:
+def _one_round(tree: OverlaidTree, fixed: Fixed) -> bool:
     """Apply what does not overlap; whether anything was."""
     refused = {_identity(each) for each in fixed.refused}
     by_file: dict[str, list[Finding]] = {}
@@ -135,10 +105,11 @@ def _one_round(tree: EditedTree, fixed: Fixed) -> bool:
             by_file.setdefault(finding.file, []).append(finding)
     count = len(fixed.applied)
     for file, findings in by_file.items():
-        with file_errors(f"reading {fixed.outcome.shown(file)}"):
-            before = tree.read(file)
+        with file_errors(f"reading {fixed.outcome.shown(file)}"), tree.open(file) as stream:
+            before = stream.read()
         fixed.before.setdefault(file, before)
-        tree.contents[file] = _mended(file, before, findings, fixed)
+        fixed.after[file] = _mended(file, before, findings, fixed)
+        tree.put(file, fixed.after[file])
     return len(fixed.applied) > count
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from trtkit.lint.model import Model, Repository
 from trtkit.lint.server_facts import ServerFacts
 from trtkit.pbtxt import Path
+from trtkit.repository import config_file
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ _SAFE = ("cache-config", "rate-limit", "metrics-config")
 """Options whose example is right for any repository."""
 
 
-def flags_for(repository: Repository, given: Sequence[str], models: Sequence[str] = ()) -> dict[str, str]:
-    """The flags to add so that every config does what it says.
+def flags_for(repository: Repository, given: Sequence[str], models: Sequence[str] = ()) -> dict[str, Model]:
+    """The flags to add so that every config that is served does what it says.
 
     Args:
         repository: the models.
@@ -81,12 +82,19 @@ def flags_for(repository: Repository, given: Sequence[str], models: Sequence[str
         models: only these; default: all.
 
     Returns:
-        By flag, the model that needs it.
+        By flag, the first model that needs it, with the config that needs it.
     """
     server = ServerFacts(tuple(given))
-    added: dict[str, str] = {}
+    added: dict[str, Model] = {}
     for name in models or repository.models:
-        for need in needs(repository.models[name]):
+        model = _served(repository.models[name], server)
+        for need in needs(model):
             if need.option in _SAFE and not server.option(need.option):
-                added.setdefault(need.example, name)
+                added.setdefault(need.example, model)
     return added
+
+
+def _served(model: Model, server: ServerFacts) -> Model:
+    """The model with the config that the server takes: that of ``--model-config-name``, where there is one."""
+    file = "".join(config_file(name) for name in server.option("model-config-name")[-1:])
+    return Model(model.repository, model.name, model.folder, file) if file and model.entry(file) else model

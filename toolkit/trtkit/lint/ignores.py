@@ -88,17 +88,16 @@ class Ignores:
     """The comments of one model's files, and what they did.
 
     Attributes:
-        ran: the codes of the rules that were applied.
-        unsure: those that asked about the server when not all was known of it: they might have found more.
+        said_all: the codes of the rules that were applied and would find no more if more was known of the server.
     """
 
     def __init__(self, words: Words) -> None:
-        self.words, self.ran, self.unsure = words, set[str](), set[str]()
+        self.words, self.said_all = words, set[str]()
         self.sheets: dict[str, Sheet] = {}
 
     def unused(self, ignore: Ignore) -> bool:
         """Whether a word of a comment surely hides nothing."""
-        return not ignore.used and ignore.codes <= self.ran and not ignore.codes & self.unsure
+        return not ignore.used and ignore.codes <= self.said_all
 
     def hides(self, view: Model, code: str, found: Found) -> bool:
         """Whether a finding of a view of the model is to be left out."""

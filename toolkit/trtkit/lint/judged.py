@@ -36,8 +36,3 @@ def _completes(model: Model, file: str) -> bool:
         return b"auto_complete_config" in model.read(file)
     except OSError:
         return True
-
-
-def knows_field_of(model: Model, version: tuple[int, ...]) -> bool:
-    """Whether the server is of this version or newer; the newest where nobody said."""
-    return not model.server.version or model.server.version >= version

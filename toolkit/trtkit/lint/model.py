@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MAX_CONFIG_BYTES = 4 * 2**20
 """Larger config files are not read: the largest that anybody writes are some hundred kB."""
 
-
+_LFS = b"version https://git-lfs.github.com/spec/"
 _INTEGER = re.compile(r"[ \t\n\v\f\r]*([+-]?\d+)", re.ASCII)
 NO_VERSIONS = ("warmup", "initial_state", "configs")
 """Folders of a model that the server does not look at for versions."""
@@ -83,18 +83,15 @@ class Model:
         folder: its path in the tree: the same, or '' when the tree's root is the model itself.
         config_file: the config that is looked at, from the model directory: ``config.pbtxt`` or
             ``configs/NAME.pbtxt``.
-        server_asked: how often somebody looked at `server`.
     """
 
     def __init__(self, repository: Repository, name: str, folder: str, config_file: str = CONFIG_FILE) -> None:
         self.repository, self.name, self.folder, self.config_file = repository, name, folder, config_file
         self._listings: dict[str, list[Entry]] = {}
-        self.server_asked = 0
 
     @property
     def server(self) -> ServerFacts:
         """What is known of the server."""
-        self.server_asked += 1
         return self.repository.server
 
     def path(self, file: str = "") -> str:
@@ -114,6 +111,28 @@ class Model:
         """A file or folder of the model; None when it is not there."""
         folder, _, name = file.rpartition("/")
         return next((entry for entry in self.entries(folder) if entry.name == name), None)
+
+    def kind(self, file: str) -> str:
+        """What stands under a path of the model, see `Entry`; '' for nothing."""
+        entry = self.entry(file)
+        return "" if entry is None else entry.kind
+
+    def is_pointer(self, file: str) -> bool:
+        """Whether a file is what Git LFS leaves in the place of a large one."""
+        entry = self.entry(file)
+        try:
+            return entry is not None and 0 < entry.size < 1024 and self.read(file, len(_LFS)) == _LFS
+        except OSError:
+            return False
+
+    @property
+    def variants(self) -> list[str]:
+        """The configs that ``--model-config-name`` can choose, ``configs/NAME.pbtxt``."""
+        return [f"configs/{entry.name}" for entry in self.entries("configs") if entry.name.endswith(".pbtxt")]
+
+    def with_config(self, file: str) -> Model:
+        """The same model with another of its configs."""
+        return Model(self.repository, self.name, self.folder, file)
 
     def read(self, file: str, limit: int = 2**24) -> bytes:
         """At most `limit` bytes of a file of the model.

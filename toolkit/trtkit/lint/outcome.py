@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,7 @@ from trtkit.lint.finding import Finding, Severity
 from trtkit.lint.places import Place, find_places
 from trtkit.lint.rule import Rule
 from trtkit.lint.rules import RULES
-from trtkit.lint.run import lint_repository as lint_models
-from trtkit.lint.run import open_repository
+from trtkit.lint.run import findings_of, open_repository
 from trtkit.lint.selection import select
 from trtkit.lint.server_facts import ServerFacts
 from trtkit.lint.tree import Tree
@@ -108,7 +108,7 @@ def lint_place(place: Place, rules: Sequence[Rule], server: ServerFacts, tree: T
     except OSError as exc:
         raise RepositoryError(f"{place.tree.root} cannot be read: {exc.strerror or exc}") from exc
     names = place.models or tuple(repository.models)
-    return Outcome(place, names, tuple(lint_models(repository, rules, place.models)) if names else ())
+    return Outcome(place, names, tuple(findings_of(repository, rules, place.models)) if names else ())
 
 
 def known_server(
@@ -123,8 +123,10 @@ def known_server(
         gpus: how many it has.
 
     Raises:
-        ProjectError: nothing is known of the image and no version is given.
+        ProjectError: nothing is known of the image and no version is given; the version is none.
     """
+    if server_version is not None and not re.fullmatch(r"\d+\.\d+(\.\d+)?", server_version):
+        raise ProjectError(f"--server-version {server_version!r} is no version of Triton; write one such as 2.51")
     if image is not None and image_facts(f"{REPOSITORY}:{image}-py3") is not None:
         image = f"{REPOSITORY}:{image}-py3"
     if image is not None and server_version is None and image_facts(image) is None:

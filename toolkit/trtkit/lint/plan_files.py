@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, wraps
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,7 +15,7 @@ from trtkit.engine.plan import HEADER_BYTES
 from trtkit.engine.profiles import from_json
 from trtkit.errors import BuildError
 from trtkit.images import parse_version
-from trtkit.lint.model import Model
+from trtkit.lint.model import Found, Model, Repository
 
 _LARGEST_MANIFEST = 4 * 2**20
 
@@ -107,11 +108,34 @@ def plan_files(model: Model) -> tuple[PlanFile, ...]:
     return _FOUND[model]
 
 
+@lru_cache(maxsize=1)  # each run has one repository
+def any_manifest(repository: Repository) -> bool:
+    """Whether a plan of the repository has an engine.json."""
+    return any(plan.has_manifest for model in repository.models.values() for plan in plan_files(model))
+
+
+def of_first_plan(
+    check: Callable[[Model, PlanFile, Engine], Iterable[Found]],
+) -> Callable[[Model], Iterable[Found]]:
+    """A check of a plan that engine.json describes, as a rule's check of a model.
+
+    Its findings are those of the first plan that has any: a model's plans are mostly built alike.
+    """
+
+    @wraps(check)
+    def checked(model: Model) -> Iterable[Found]:
+        described = [(plan, plan.engine) for plan in plan_files(model) if plan.header and not plan.manifest_problem]
+        found = (list(check(model, plan, engine)) for plan, engine in described if engine is not None)
+        return next((rows for rows in found if rows), [])
+
+    return checked
+
+
 def _plan_files(model: Model) -> Iterator[PlanFile]:
     config = model.config
     if config.backend != "tensorrt":
         return
-    named: dict[str, str | None] = {name: cc for cc, name in config.cc_model_filenames.items()}
+    named: dict[str, str | None] = {name: cc for cc, name in sorted(config.cc_model_filenames.items())}
     if config.default_model_filename:
         named.setdefault(config.default_model_filename, None)
     for version in model.served_versions:

@@ -230,7 +230,7 @@ def _parsed(content: bytes, python: str | None) -> tuple[ast.Module | None, Fail
     except SyntaxError as exc:
         return None, Failure(f"{type(exc).__name__}: {exc.msg}", exc.lineno or None, exc.offset or None)
     except (ValueError, RecursionError, MemoryError) as exc:
-        return None, Failure(f"SyntaxError: {exc or 'it is nested too deeply'}")
+        return None, Failure(f"SyntaxError: {str(exc).strip() or 'it is nested too deeply'}")
 
 
 def _statements(node: ast.AST) -> Iterator[ast.stmt]:

@@ -178,7 +178,8 @@ def _as_os_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise type(exc)(exc.errno, f"{what}: {_sentence(exc)}") from None
+        kind = FileNotFoundError if isinstance(exc, FileNotFoundError) else OSError  # libraries' own take other values
+        raise kind(exc.errno, f"{what}: {_sentence(exc)}") from None
     except Exception as exc:
         raise OSError(f"{what}: {_sentence(exc)}") from None
 

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from trtkit.config import is_generated
 from trtkit.lint.finding import Finding, Severity
 from trtkit.lint.outcome import Outcome, all_findings, counts
 from trtkit.lint.rule import Rule
-from trtkit.lint.run import generated_by_trtkit
 
 if TYPE_CHECKING:
     from trtkit.lint.fixing import Fixed
@@ -129,7 +129,7 @@ def remarks(outcomes: Sequence[Outcome]) -> Iterator[Line]:
         outcome.shown(file)
         for outcome in outcomes
         for file in dict.fromkeys(finding.file for finding in outcome.findings)
-        if file.endswith(".pbtxt") and generated_by_trtkit(outcome.texts.text(file) or "")
+        if file.endswith(".pbtxt") and is_generated(outcome.texts.text(file) or "")
     ]
     if files:
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""

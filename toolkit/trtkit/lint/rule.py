@@ -26,6 +26,7 @@ class Rule:
         server: whether tritonserver refuses to load a model that breaks it.
         needs_config: whether it runs only where config.pbtxt could be read without a problem.
         fixable: whether some of its findings have a fix.
+        depends_on_server: whether it may find more where more is known of the server: flags, version, image, GPUs.
         check: from a model to what is wrong with it.
         of_repository: it looks at the repository as a whole: `check` takes that, and runs once.
     """
@@ -36,6 +37,7 @@ class Rule:
     server: bool
     needs_config: bool
     fixable: bool
+    depends_on_server: bool
     check: Callable[[Any], Iterable[Found]]
     of_repository: bool = False
 
@@ -52,7 +54,7 @@ class Rule:
 
 def rule(
     code: str, name: str, severity: Severity = Severity.ERROR, *, server: bool = False, needs_config: bool = True,
-    fixable: bool = False,
+    fixable: bool = False, depends_on_server: bool = False,
 ) -> Callable[[Check], Rule]:  # fmt: skip
     """Make a rule of a function; see `Rule`.
 
@@ -61,7 +63,7 @@ def rule(
     """
 
     def made(check: Check) -> Rule:
-        return Rule(code, name, severity, server, needs_config, fixable, check)
+        return Rule(code, name, severity, server, needs_config, fixable, depends_on_server, check)
 
     return made
 
@@ -72,6 +74,6 @@ def repository_rule(
     """The same for a rule about the repository as a whole; it takes a `Repository`."""
 
     def made(check: RepositoryCheck) -> Rule:
-        return Rule(code, name, severity, server, False, False, check, of_repository=True)
+        return Rule(code, name, severity, server, False, False, False, check, of_repository=True)
 
     return made

@@ -55,16 +55,11 @@ def select(rules: Sequence[Rule], chosen: Sequence[str] = (), ignored: Sequence[
         ProjectError: a word means no rule, or nothing is left.
     """
     words = words_of(rules)
-    wanted = _codes(chosen, words, "--select") or words_all(words)
+    wanted = _codes(chosen, words, "--select") or frozenset().union(*words.values())
     left = wanted - _codes(ignored, words, "--ignore")
     if not left:
         raise ProjectError("--select and --ignore leave no rule; name fewer with --ignore")
     return tuple(each for each in rules if each.code in left)
-
-
-def words_all(words: Words) -> frozenset[str]:
-    """Every code."""
-    return frozenset().union(*words.values())
 
 
 def find_rule(rules: Sequence[Rule], word: str) -> Rule:

@@ -40,6 +40,15 @@ class ServerFacts:
         return parse_version(self.triton or (known.sure("triton") if known else None))
 
     @property
+    def version_text(self) -> str:
+        """``2.51``; '' for any."""
+        return ".".join(map(str, self.version))
+
+    def is_from(self, version: tuple[int, ...]) -> bool:
+        """Whether it is of this version of Triton or newer; the newest where nobody said."""
+        return not self.version or self.version >= version
+
+    @property
     def complete(self) -> bool:
         """Whether its flags, its version and its GPUs are known."""
         return self.flags is not None and self.version != () and self.gpus is not None

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from dataclasses import dataclass
@@ -82,3 +83,48 @@ def _entry(row: os.DirEntry[str]) -> Entry:
     if stat.S_ISREG(status.st_mode):
         return Entry(row.name, "file", status.st_size)
     return Entry(row.name, "other")
+
+
+class OverlaidTree:
+    """A tree with other files in some places, for what is about to be written."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree, self.root = tree, tree.root
+        self._contents: dict[str, bytes | Path | None] = {}
+        self._changes: dict[str, dict[str, Entry | None]] = {}
+
+    def put(self, file: str, content: bytes | Path | None) -> None:
+        """Give a file its bytes, or those of a file of this machine; with None it is not there."""
+        folder, _, name = file.rpartition("/")
+        size = content.stat().st_size if isinstance(content, Path) else len(content or b"")
+        self._contents[file] = content
+        self._changes.setdefault(folder, {})[name] = None if content is None else Entry(name, "file", size)
+        if content is not None:
+            self.add_folder(folder)
+
+    def add_folder(self, folder: str) -> None:
+        """Make a folder, and those above it, where it is not there."""
+        self._changes.setdefault(folder, {})
+        if folder:
+            above, _, name = folder.rpartition("/")
+            self.add_folder(above)
+            self._changes[above][name] = Entry(name, "folder")
+
+    def entries(self, folder: str) -> list[Entry]:
+        """See `Tree`."""
+        changes = self._changes.get(folder)
+        if changes is None:
+            return self.tree.entries(folder)
+        try:
+            today = self.tree.entries(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            today = []
+        found = {**{entry.name: entry for entry in today}, **changes}
+        return sorted((entry for entry in found.values() if entry is not None), key=lambda entry: entry.name)
+
+    def open(self, file: str) -> BinaryIO:
+        """See `Tree`."""
+        content = self._contents.get(file)
+        if isinstance(content, Path):
+            return content.open("rb")
+        return self.tree.open(file) if content is None else io.BytesIO(content)

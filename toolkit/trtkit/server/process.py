@@ -308,14 +308,16 @@ def _wait_ready(server: RunningServer, timeout_s: float) -> None:
 _TABLE_ROW = re.compile(r"^\|\s*(?P<model>\S+)\s*\|\s*(?P<version>\S+)\s*\|\s*UNAVAILABLE:\s*(?P<why>.*?)\s*\|?\s*$")
 _CONTINUED_ROW = re.compile(r"^\|\s+\|\s+\|\s?(?P<why>.*?)\s*\|?\s*$")
 _POLL_ERROR = re.compile(
-    r"(?:failed to load model '|failed to load ')(?P<model>[^']+)'(?: version \d+)?: (?P<why>.*?)\"?$"
+    r"(?:failed to load model '|failed to load '|Poll failed for model directory ')(?P<model>[^']+)'"
+    r"(?: version \d+)?: (?P<why>.*?)\"?$"
 )
+_PARSE_ERROR = re.compile(r"Error parsing text-format \S+ (?P<why>.*)$")  # the line before the poll error it is for
 
 
 def load_failures(log: str) -> dict[str, str]:
     """The models that failed to load and the server's reasons, from its log."""
     failures: dict[str, str] = {}
-    current = ""
+    current = parsing = ""
     for line in log.splitlines():
         if row := _TABLE_ROW.match(line):
             current = row["model"]
@@ -325,7 +327,9 @@ def load_failures(log: str) -> dict[str, str]:
         else:
             current = ""
             if error := _POLL_ERROR.search(line):
-                failures.setdefault(error["model"], error["why"])
+                failures.setdefault(error["model"], f"{error['why']}{parsing}")
+            parse_error = _PARSE_ERROR.search(line)
+            parsing = f": {parse_error['why']}" if parse_error else ""
     return failures
 
 

@@ -6,16 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trtkit.config import ModelConfig
-from trtkit.lint.edits import insertion, removal
-from trtkit.lint.finding import Fix, Severity
+from trtkit.config import ModelConfig, ModelInstanceGroup
+from trtkit.lint.finding import Severity
 from trtkit.lint.flags import needs
 from trtkit.lint.model import Found, Model
 from trtkit.lint.rule import rule
 
 _LIGHT_BYTES = 200 * 10**6
+_OF_FILES = ("onnxruntime", "openvino", "pytorch", "tensorflow", "tensorrt")
+"""Backends that run the model of a file, and a batch of requests as one."""
+_WITHOUT_FAVOURITES = ("onnxruntime", "openvino", "python", "pytorch", "tensorflow")
 _LONG_DELAY_MICROSECONDS = 1_000_000
-_AUTO, _GPU = (ModelConfig().instance_group.add().Kind.Value(kind) for kind in ("KIND_AUTO", "KIND_GPU"))
 
 
 def _is_scheduled(config: ModelConfig) -> bool:
@@ -52,35 +53,36 @@ def batchable_but_does_not_batch(model: Model) -> Iterator[Found]:
             return
 
 
-@rule("ADV002", "no-dynamic-batching", Severity.ADVICE, fixable=True)
+@rule("ADV002", "no-dynamic-batching", Severity.ADVICE)
 def no_dynamic_batching(model: Model) -> Iterator[Found]:
     """The model takes batches, but the server does not make any.
 
     Without a scheduler each request runs alone, however many wait: a batch is then only what one client sends.
+    Told of backends that run a batch as one. Whether a Python model gains from it is for its code to know, and
+    TensorRT-LLM and vLLM put requests together by themselves.
 
     Wrong:
+        backend: "onnxruntime"
         max_batch_size: 32
 
     Right:
+        backend: "onnxruntime"
         max_batch_size: 32
         dynamic_batching { }
     """
     served = model.completed or model.config
-    if served.max_batch_size > 1 and not _is_scheduled(served) and served.platform != "ensemble":
-        fix = None
-        if model.document is not None:
-            fix = Fix("add dynamic_batching", (insertion(model.document, (), "dynamic_batching { }"),))
+    if served.max_batch_size > 1 and not _is_scheduled(served) and served.backend in (*_OF_FILES, "dali", "fil"):
         message = f"max_batch_size is {served.max_batch_size}, but requests are never put together"
-        yield model.found(("max_batch_size",), f"{message}; add dynamic_batching {{ }}", fix=fix)
+        yield model.found(("max_batch_size",), f"{message}; add dynamic_batching {{ }}")
 
 
-@rule("ADV003", "preferred-batch-sizes-without-reason", Severity.ADVICE, fixable=True)
+@rule("ADV003", "preferred-batch-sizes-without-reason", Severity.ADVICE)
 def preferred_without_reason(model: Model) -> Iterator[Found]:
     """Preferred batch sizes are given for a backend that has no favourite sizes.
 
     The server sends a batch of a preferred size at once and lets any other wait for the whole delay. Only TensorRT
     plans with several profiles have sizes that are faster than their neighbours (server:
-    docs/user_guide/batcher.md).
+    docs/user_guide/batcher.md). max_batch_size alone is what the server prefers anyway.
 
     Wrong:
         backend: "onnxruntime"
@@ -96,11 +98,17 @@ def preferred_without_reason(model: Model) -> Iterator[Found]:
         for part in scheduler:
             inner = getattr(inner, part)
         path = (*scheduler, "preferred_batch_size")
-        if config.backend != "tensorrt" and inner.preferred_batch_size and model.document is not None:
-            message = f"{config.backend or 'this model'} has no batch sizes that are faster than their neighbours"
-            in_brackets = model.document.text.startswith("[", model.document.spans[path].value)
-            fix = removal(model.document, path) if in_brackets else None
-            yield model.found(path, f"{message}: a batch of another size waits for the whole delay; remove it", fix=fix)
+        chosen = set(inner.preferred_batch_size) - {config.max_batch_size}
+        if config.backend in _WITHOUT_FAVOURITES and chosen:
+            message = f"{config.backend} has no batch sizes that are faster than their neighbours"
+            yield model.found(path, f"{message}: a batch of another size waits for the whole delay; remove it")
+
+
+def _bytes(model: Model, folder: str) -> int:
+    """What a folder holds, with the folders in it: weights may lie beside the model file."""
+    entries = model.entries(folder)
+    deeper = sum(_bytes(model, f"{folder}/{entry.name}") for entry in entries if entry.kind == "folder")
+    return deeper + sum(entry.size for entry in entries if entry.kind == "file")
 
 
 @rule("ADV004", "one-gpu-instance", Severity.ADVICE)
@@ -119,10 +127,11 @@ def one_gpu_instance(model: Model) -> Iterator[Found]:
         instance_group { kind: KIND_GPU count: 2 }
     """
     config = model.config
-    for index, group in enumerate(config.instance_group):
-        on_gpu = group.kind == _GPU or (config.backend == "tensorrt" and group.kind == _AUTO)
+    for index, group in enumerate(config.instance_group if config.backend in _OF_FILES else ()):
+        on_gpu = group.kind == ModelInstanceGroup.KIND_GPU
+        on_gpu |= config.backend == "tensorrt" and group.kind == ModelInstanceGroup.KIND_AUTO
         if on_gpu and group.count <= 1 and len(config.instance_group) == 1 and not group.HasField("rate_limiter"):
-            size = max((entry.size for file in model.model_files().values() if (entry := model.entry(file))), default=0)
+            size = max((_bytes(model, str(version)) for version in model.served_versions), default=0)
             if 0 < size < _LIGHT_BYTES:
                 message = f"one instance on the GPU for a model of {size / 1e6:.1f} MB; try count: 2"
                 yield model.found(("instance_group", index), message)
@@ -148,13 +157,13 @@ def no_warm_up(model: Model) -> Iterator[Found]:
     """
     config = model.config
     accelerated = bool(config.optimization.execution_accelerators.gpu_execution_accelerator)
-    on_gpu = any(group.kind == _GPU for group in config.instance_group)
+    on_gpu = any(group.kind == ModelInstanceGroup.KIND_GPU for group in config.instance_group)
     slow_first = config.backend == "tensorrt" or (config.backend == "onnxruntime" and (accelerated or on_gpu))
     if slow_first and not config.model_warmup and not config.HasField("sequence_batching"):
         yield model.found(("backend",), "the first requests will be slow: add a model_warmup")
 
 
-@rule("ADV006", "poll-mode", Severity.ADVICE)
+@rule("ADV006", "poll-mode", Severity.ADVICE, depends_on_server=True)
 def poll_mode(model: Model) -> Iterator[Found]:
     """The server looks for changes in the repository by itself.
 

@@ -20,7 +20,8 @@ _DELAY = 1
 def max_batch_size_negative(model: Model) -> Iterator[Found]:
     """max_batch_size is negative.
 
-    0 means that the model takes no batch dimension; there is no value for "any size".
+    0 means that the model takes no batch dimension; there is no value for "any size" (core: model_config_utils.cc,
+    ValidateModelConfig).
 
     Wrong:
         max_batch_size: -1
@@ -43,6 +44,8 @@ def _preferred(model: Model) -> Iterator[tuple[Path, int]]:
 @rule("BAT002", "preferred-batch-size-not-positive", server=True, fixable=True)
 def preferred_not_positive(model: Model) -> Iterator[Found]:
     """A preferred batch size is zero or negative.
+
+    It is a number of requests that the server sends at once (core: model_config_utils.cc, ValidateModelConfig).
 
     Wrong:
         dynamic_batching { preferred_batch_size: [ 0, 4 ] }
@@ -87,7 +90,8 @@ def preferred_above_max(model: Model) -> Iterator[Found]:
 def default_priority(model: Model) -> Iterator[Found]:
     """Priority levels are given, and the default level is none of them.
 
-    Levels are counted from 1, the highest priority; default_priority_level has no default.
+    Levels are counted from 1, the highest priority; default_priority_level has no default (core: model_config_utils.cc,
+    ValidateModelConfig).
 
     Wrong:
         dynamic_batching { priority_levels: 2 }
@@ -107,6 +111,8 @@ def default_priority(model: Model) -> Iterator[Found]:
 @rule("BAT005", "queue-policy-of-no-priority-level", server=True)
 def policy_level(model: Model) -> Iterator[Found]:
     """A queue policy is for a priority level that there is not.
+
+    Levels are counted from 1 to priority_levels (core: model_config_utils.cc, ValidateModelConfig).
 
     Wrong:
         dynamic_batching {
@@ -137,6 +143,9 @@ def policy_level(model: Model) -> Iterator[Found]:
 def ordering_with_priorities(model: Model) -> Iterator[Found]:
     """The order of responses is to be preserved, and there is more than one priority level.
 
+    A request of a higher priority would overtake those whose responses have to come first (core: model_config_utils.cc,
+    ValidateModelConfig).
+
     Wrong:
         dynamic_batching { preserve_ordering: true priority_levels: 2 default_priority_level: 1 }
 
@@ -155,6 +164,8 @@ def ordering_with_priorities(model: Model) -> Iterator[Found]:
 @rule("BAT007", "ordering-with-delayed-requests", server=True)
 def ordering_with_delay(model: Model) -> Iterator[Found]:
     """The order of responses is to be preserved, and requests that time out are put back.
+
+    With DELAY such a request runs after those that came behind it (core: model_config_utils.cc, ValidateModelConfig).
 
     Wrong:
         dynamic_batching {

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trtkit.lint.edits import removed
+from trtkit.lint.edits import set_value
 from trtkit.lint.judged import tensors_config
 from trtkit.lint.model import Found, Model
 from trtkit.lint.rule import rule
@@ -16,7 +16,8 @@ from trtkit.lint.rule import rule
 def cache_with_decoupled(model: Model) -> Iterator[Found]:
     """The responses of a decoupled model are to be cached.
 
-    A decoupled model gives any number of responses to a request; the cache holds one.
+    A decoupled model gives any number of responses to a request; the cache holds one (core: model_config_utils.cc,
+    ValidateModelConfig).
 
     Wrong:
         model_transaction_policy { decoupled: true }
@@ -32,7 +33,7 @@ def cache_with_decoupled(model: Model) -> Iterator[Found]:
             ("response_cache",),
             f"Response Cache does not currently support model {model.config.name} with 'decoupled' transaction policy. "
             "Please disable the response cache.",
-            fix=removed(model.document, ("response_cache",)),
+            fix=set_value(model.document, ("response_cache", "enable"), "false"),
         )
 
 

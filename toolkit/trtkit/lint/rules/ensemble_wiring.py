@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from trtkit.errors import nearest
+from trtkit.lint.edits import removed
+from trtkit.lint.ensemble_facts import wiring_of
 from trtkit.lint.ensemble_graph import SCHEDULING, Entry, Wiring, step_path
-from trtkit.lint.ensemble_steps import wiring_of
 from trtkit.lint.finding import Severity
 from trtkit.lint.model import Found, Model
 from trtkit.lint.rule import Rule, rule
-from trtkit.lint.rules.ensembles import removed
 from trtkit.pbtxt import Path
 
 _FIRST_WITH_INFLIGHT = (2, 63)
@@ -160,7 +160,7 @@ def written_but_not_read(model: Model) -> Iterator[Found]:
             needed = any(each.tensor not in wiring.unread for each in wiring.writes[entry.step])
             words = f"ensemble tensor '{tensor}' is unused in ensemble '{model.config.name}'"
             told = f"{_step(model, entry)} writes it and nothing reads it: leave it out of the map"
-            fix = removed(model, entry.path) if needed else None
+            fix = removed(model.document, entry.path) if needed else None
             yield model.found(entry.path, f"{words}; {told}", fix=fix)
 
 
@@ -229,10 +229,10 @@ def model_namespace(model: Model) -> Iterator[Found]:
         if step.model_namespace:
             path = step_path(index, "model_namespace")
             message = f"the server puts its own value in the place of model_namespace '{step.model_namespace}'"
-            yield model.found(path, f"{message}; leave it out", fix=removed(model, path))
+            yield model.found(path, f"{message}; leave it out", fix=removed(model.document, path))
 
 
-@rule("ENS019", "max-inflight-requests-unknown", server=True, fixable=True)
+@rule("ENS019", "max-inflight-requests-unknown", server=True, fixable=True, depends_on_server=True)
 def inflight_unknown(model: Model) -> Iterator[Found]:
     """max_inflight_requests is written for a server that does not know it.
 
@@ -246,12 +246,11 @@ def inflight_unknown(model: Model) -> Iterator[Found]:
         ensemble_scheduling { }
     """
     path: Path = (SCHEDULING, "max_inflight_requests")
-    version = model.server.version
-    if model.document is not None and path in model.document.spans and (0,) < version < _FIRST_WITH_INFLIGHT:
+    written = model.document is not None and path in model.document.spans
+    if written and not model.server.is_from(_FIRST_WITH_INFLIGHT):
         words = 'Message type "inference.ModelEnsembling" has no field named "max_inflight_requests"'
-        given = ".".join(str(part) for part in version)
-        told = f"Triton {given} does not know it, it came after 2.62: leave it out"
-        yield model.found(path, f"{words}; {told}", fix=removed(model, path))
+        told = f"Triton {model.server.version_text} does not know it, it came after 2.62: leave it out"
+        yield model.found(path, f"{words}; {told}", fix=removed(model.document, path))
 
 
 RULES: tuple[Rule, ...] = (

@@ -5,20 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from trtkit.lint.edits import removal, set_value
+from trtkit.lint.edits import removed, set_value
+from trtkit.lint.ensemble_facts import is_ensemble
 from trtkit.lint.ensemble_graph import SCHEDULING, step_path
-from trtkit.lint.ensemble_steps import is_ensemble
 from trtkit.lint.finding import Fix
 from trtkit.lint.model import Found, Model
 from trtkit.lint.rule import Rule, rule
 from trtkit.pbtxt import Path
-
-
-def removed(model: Model, path: Path) -> Fix | None:
-    """The change that takes out a field, where it is written."""
-    document = model.document
-    return removal(document, path) if document is not None and path in document.spans else None
 
 
 @rule("ENS001", "ensemble-without-its-platform", server=True, fixable=True)
@@ -45,10 +40,8 @@ def ensemble_platform(model: Model) -> Iterator[Found]:
 
 
 def _as_ensemble(model: Model) -> Fix | None:
-    if model.document is None:
-        return None
-    platform, backend = set_value(model.document, ("platform",), '"ensemble"'), removed(model, ("backend",))
-    return Fix(platform.description, (*platform.edits, *(backend.edits if backend else ())))
+    platform, backend = set_value(model.document, ("platform",), '"ensemble"'), removed(model.document, ("backend",))
+    return replace(platform, edits=(*platform.edits, *backend.edits)) if platform and backend else platform
 
 
 @rule("ENS002", "ensemble-with-a-backend", server=True, fixable=True)
@@ -69,7 +62,8 @@ def ensemble_backend(model: Model) -> Iterator[Found]:
         path = ("backend",) if model.written.backend else ("default_model_filename",)
         words = f"Ensemble model '{model.config.name}' must have platform type 'ensemble' and empty backend type"
         given = f"{path[0]} is '{getattr(model.written, path[0])}'"
-        yield model.found(path, f"{words}; {given}, leave it out", fix=removed(model, path))
+        fix = removed(model.document, path) if is_ensemble(model) else None
+        yield model.found(path, f"{words}; {given}, leave it out", fix=fix)
 
 
 @rule("ENS003", "ensemble-without-scheduling", server=True)
@@ -92,10 +86,8 @@ def ensemble_without_scheduling(model: Model) -> Iterator[Found]:
 
 def _forbidden(model: Model, field: str, words: str) -> Iterator[Found]:
     """A field that an ensemble must not have."""
-    given = [descriptor for descriptor, _ in model.config.ListFields() if descriptor.name == field]
-    if is_ensemble(model) and given:
-        several = given[0].is_repeated and len(getattr(model.config, field)) > 1
-        fix = None if several else removed(model, (field, 0) if given[0].is_repeated else (field,))
+    if is_ensemble(model) and field in {descriptor.name for descriptor, _ in model.config.ListFields()}:
+        fix = removed(model.document, (field,))
         told = f"for ensemble '{model.config.name}'; the configs of its steps' models may hold it"
         yield model.found((field,), f"{words} {told}", fix=fix)
 

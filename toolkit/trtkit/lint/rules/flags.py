@@ -24,7 +24,7 @@ def _unmet(model: Model, option: str) -> Iterator[Found]:
             )
 
 
-@rule("FLG001", "cache-without-flag", Severity.WARNING)
+@rule("FLG001", "cache-without-flag", Severity.WARNING, depends_on_server=True)
 def cache_without_flag(model: Model) -> Iterator[Found]:
     """response_cache is enabled, but the server has no cache.
 
@@ -40,7 +40,7 @@ def cache_without_flag(model: Model) -> Iterator[Found]:
     yield from _unmet(model, "cache-config")
 
 
-@rule("FLG002", "rate-limiter-without-flag", Severity.WARNING)
+@rule("FLG002", "rate-limiter-without-flag", Severity.WARNING, depends_on_server=True)
 def rate_limiter_without_flag(model: Model) -> Iterator[Found]:
     """A rate limiter is configured, but the server's rate limiter is off.
 
@@ -56,7 +56,7 @@ def rate_limiter_without_flag(model: Model) -> Iterator[Found]:
     yield from _unmet(model, "rate-limit")
 
 
-@rule("FLG003", "rate-limit-resource-too-small", server=True)
+@rule("FLG003", "rate-limit-resource-too-small", server=True, depends_on_server=True)
 def resource_too_small(model: Model) -> Iterator[Found]:
     """An instance needs more of a resource than the server is given.
 
@@ -90,7 +90,7 @@ def resource_too_small(model: Model) -> Iterator[Found]:
                 )
 
 
-@rule("FLG004", "histogram-without-flag", Severity.WARNING)
+@rule("FLG004", "histogram-without-flag", Severity.WARNING, depends_on_server=True)
 def histogram_without_flag(model: Model) -> Iterator[Found]:
     """Buckets of a histogram are configured, but the server makes no histograms.
 
@@ -115,7 +115,7 @@ def histogram_without_flag(model: Model) -> Iterator[Found]:
     yield from _unmet(model, "metrics-config")
 
 
-@rule("FLG005", "host-policy-not-defined", Severity.WARNING)
+@rule("FLG005", "host-policy-not-defined", Severity.WARNING, depends_on_server=True)
 def host_policy_not_defined(model: Model) -> Iterator[Found]:
     """An instance group names a host policy that the server's flags do not define.
 
@@ -130,7 +130,7 @@ def host_policy_not_defined(model: Model) -> Iterator[Found]:
     yield from _unmet(model, "host-policy")
 
 
-@rule("FLG006", "repository-agent-without-flag", Severity.WARNING)
+@rule("FLG006", "repository-agent-without-flag", Severity.WARNING, depends_on_server=True)
 def agent_without_flag(model: Model) -> Iterator[Found]:
     """A repository agent is configured, and the server may not have it.
 
@@ -146,7 +146,7 @@ def agent_without_flag(model: Model) -> Iterator[Found]:
     yield from _unmet(model, "repoagent-directory")
 
 
-@rule("FLG007", "model-config-name-not-there", Severity.WARNING)
+@rule("FLG007", "model-config-name-not-there", Severity.WARNING, depends_on_server=True)
 def config_name_not_there(model: Model) -> Iterator[Found]:
     """The server is told to take a config that this model has not, though it has others.
 
@@ -159,7 +159,7 @@ def config_name_not_there(model: Model) -> Iterator[Found]:
         m/configs/l40s.pbtxt    # tritonserver ... --model-config-name=l40s
     """
     name = model.server.config_name
-    there = [entry.name.removesuffix(".pbtxt") for entry in model.entries("configs") if entry.name.endswith(".pbtxt")]
+    there = [file.removeprefix("configs/").removesuffix(".pbtxt") for file in model.variants]
     if name is not None and there and name not in there and model.config_file == "config.pbtxt":
         have = ", ".join(there)
         yield model.found_in(

@@ -36,7 +36,7 @@ def ignore_unused(model: Model) -> Iterator[Found]:
 
     What it was for is mended, or it stands at the wrong line; it would hide the next such mistake. Only ignores
     of rules that were applied are judged, so `--select` makes none of them unused, nor does a run in which
-    tritonserver's flags, version or GPUs were not said and the rule asks for them.
+    tritonserver's flags, version or GPUs were not said and the rule depends on them.
 
     Wrong:
         max_batch_size: 8  # trtkit: ignore=PBT002

@@ -7,15 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from trtkit.config import ModelConfig
+from trtkit.config import ModelConfig, ModelInstanceGroup
 from trtkit.lint.edits import removed
 from trtkit.lint.finding import Severity
 from trtkit.lint.model import Found, Model
 from trtkit.lint.rule import rule
 from trtkit.lint.rules.tensors import TENSORRT
 from trtkit.pbtxt import Path
-
-KIND_AUTO, KIND_GPU, KIND_CPU, KIND_MODEL = 0, 1, 2, 3
 
 
 def groups(model: Model) -> Iterator[tuple[Path, Any, str]]:
@@ -34,20 +32,17 @@ def _missing(model: Model, group: Any) -> list[int]:
     return [gpu for gpu in group.gpus if gpu < 0 or (count is not None and gpu >= count)]
 
 
-def _gpus_without_gpu(model: Model, kind: int, name: str) -> Iterator[Found]:
+def _gpus_without_gpu(model: Model, kind: str) -> Iterator[Found]:
     for path, group, words in groups(model):
-        if group.kind == kind and group.gpus:
-            path = (*path, "gpus")
-            yield model.found(
-                path,
-                f"{words} has kind {name} but specifies one or more GPUs",
-                fix=removed(model.document, path),
-            )
+        if group.kind == ModelInstanceGroup.Kind.Value(kind) and group.gpus:
+            yield model.found((*path, "gpus"), f"{words} has kind {kind} but specifies one or more GPUs")
 
 
-@rule("INS001", "cpu-group-with-gpus", server=True, fixable=True)
+@rule("INS001", "cpu-group-with-gpus", server=True)
 def cpu_with_gpus(model: Model) -> Iterator[Found]:
     """A group of KIND_CPU names GPUs.
+
+    Either they are left out, or the kind is KIND_GPU (core: model_config_utils.cc, ValidateInstanceGroup).
 
     Wrong:
         instance_group { kind: KIND_CPU gpus: [ 0 ] }
@@ -55,12 +50,14 @@ def cpu_with_gpus(model: Model) -> Iterator[Found]:
     Right:
         instance_group { kind: KIND_CPU }
     """
-    yield from _gpus_without_gpu(model, KIND_CPU, "KIND_CPU")
+    yield from _gpus_without_gpu(model, "KIND_CPU")
 
 
-@rule("INS002", "model-group-with-gpus", server=True, fixable=True)
+@rule("INS002", "model-group-with-gpus", server=True)
 def model_with_gpus(model: Model) -> Iterator[Found]:
     """A group of KIND_MODEL names GPUs: with that kind the model itself chooses its devices.
+
+    Either they are left out, or the kind is KIND_GPU (core: model_config_utils.cc, ValidateInstanceGroup).
 
     Wrong:
         instance_group { kind: KIND_MODEL gpus: [ 0 ] }
@@ -68,10 +65,10 @@ def model_with_gpus(model: Model) -> Iterator[Found]:
     Right:
         instance_group { kind: KIND_MODEL }
     """
-    yield from _gpus_without_gpu(model, KIND_MODEL, "KIND_MODEL")
+    yield from _gpus_without_gpu(model, "KIND_MODEL")
 
 
-@rule("INS003", "group-falls-back-to-cpu-with-gpus", server=True)
+@rule("INS003", "group-falls-back-to-cpu-with-gpus", server=True, depends_on_server=True)
 def auto_with_missing_gpus(model: Model) -> Iterator[Found]:
     """A group without a kind names a GPU that the server has not.
 
@@ -85,7 +82,7 @@ def auto_with_missing_gpus(model: Model) -> Iterator[Found]:
         instance_group { gpus: [ 0 ] }
     """
     for path, group, words in groups(model):
-        missing = _missing(model, group) if group.kind == KIND_AUTO else []
+        missing = _missing(model, group) if group.kind == ModelInstanceGroup.KIND_AUTO else []
         if missing:
             yield model.found(
                 (*path, "gpus"),
@@ -94,7 +91,7 @@ def auto_with_missing_gpus(model: Model) -> Iterator[Found]:
             )
 
 
-@rule("INS004", "gpu-group-without-gpus", server=True)
+@rule("INS004", "gpu-group-without-gpus", server=True, depends_on_server=True)
 def no_gpus(model: Model) -> Iterator[Found]:
     """A group of KIND_GPU is for a server that has no GPU.
 
@@ -107,11 +104,11 @@ def no_gpus(model: Model) -> Iterator[Found]:
         instance_group { kind: KIND_CPU }
     """
     for path, group, words in groups(model) if model.server.gpus == 0 else ():
-        if group.kind == KIND_GPU and not group.gpus:
+        if group.kind == ModelInstanceGroup.KIND_GPU and not group.gpus:
             yield model.found((*path, "kind"), f"{words} has kind KIND_GPU but no GPUs are available")
 
 
-@rule("INS005", "gpu-not-there", server=True)
+@rule("INS005", "gpu-not-there", server=True, depends_on_server=True)
 def gpu_not_there(model: Model) -> Iterator[Found]:
     """A group of KIND_GPU names a GPU that the server has not.
 
@@ -125,7 +122,7 @@ def gpu_not_there(model: Model) -> Iterator[Found]:
         instance_group { kind: KIND_GPU gpus: [ 0 ] }
     """
     for path, group, words in groups(model):
-        for gpu in _missing(model, group) if group.kind == KIND_GPU else ():
+        for gpu in _missing(model, group) if group.kind == ModelInstanceGroup.KIND_GPU else ():
             known = "" if model.server.gpus is None else ", ".join(map(str, range(model.server.gpus)))
             yield model.found(
                 (*path, "gpus", list(group.gpus).index(gpu)),
@@ -138,6 +135,9 @@ def gpu_not_there(model: Model) -> Iterator[Found]:
 def unknown_kind(model: Model) -> Iterator[Found]:
     """A group's kind is a number that no kind has.
 
+    A number without a name gets through the parser of the text format, and no further (core: model_config_utils.cc,
+    ValidateInstanceGroup).
+
     Wrong:
         instance_group { kind: 9 }
 
@@ -145,7 +145,7 @@ def unknown_kind(model: Model) -> Iterator[Found]:
         instance_group { kind: KIND_CPU }
     """
     for path, group, words in groups(model):
-        if group.kind not in (KIND_AUTO, KIND_GPU, KIND_CPU, KIND_MODEL):
+        if group.kind not in ModelInstanceGroup.Kind.values():
             yield model.found(
                 (*path, "kind"),
                 f"{words} has unexpected kind KIND_AUTO; {group.kind} is none of KIND_AUTO, KIND_GPU, KIND_CPU, "
@@ -156,6 +156,8 @@ def unknown_kind(model: Model) -> Iterator[Found]:
 @rule("INS007", "profile-outside-tensorrt", server=True, fixable=True)
 def profile_outside_tensorrt(model: Model) -> Iterator[Found]:
     """A group chooses optimization profiles for a backend other than TensorRT.
+
+    Only engines of TensorRT have profiles (core: model_config_utils.cc, ValidateInstanceGroup).
 
     Wrong:
         platform: "onnxruntime_onnx"

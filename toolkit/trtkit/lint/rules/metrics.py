@@ -11,7 +11,6 @@ from typing import Any
 
 from trtkit.lint.edits import removed
 from trtkit.lint.finding import Severity
-from trtkit.lint.judged import knows_field_of
 from trtkit.lint.model import Found, Model
 from trtkit.lint.rule import rule
 from trtkit.pbtxt import Path
@@ -45,7 +44,7 @@ def tag_no_label(model: Model) -> Iterator[Found]:
             )
 
 
-@rule("MET002", "model-metrics-unknown-to-server", server=True, fixable=True)
+@rule("MET002", "model-metrics-unknown-to-server", server=True, fixable=True, depends_on_server=True)
 def unknown_to_server(model: Model) -> Iterator[Found]:
     """The server is too old for model_metrics.
 
@@ -62,19 +61,18 @@ def unknown_to_server(model: Model) -> Iterator[Found]:
     Right:
         metric_tags { key: "team" value: "vision" }
     """
-    if model.config.HasField("model_metrics") and not knows_field_of(model, MODEL_METRICS_SINCE):
-        version = ".".join(map(str, model.server.version))
+    if model.config.HasField("model_metrics") and not model.server.is_from(MODEL_METRICS_SINCE):
         yield model.found(
             ("model_metrics",),
-            f"failed to read text proto from {model.path(model.config_file)}; tritonserver {version} does not know "
-            "model_metrics",
+            f"failed to read text proto from {model.path(model.config_file)}; tritonserver "
+            f"{model.server.version_text} does not know model_metrics",
             fix=removed(model.document, ("model_metrics",)),
         )
 
 
 def _controls(model: Model) -> Iterator[tuple[Path, Any]]:
     """The metric controls, for servers that know them."""
-    if model.config.HasField("model_metrics") and knows_field_of(model, MODEL_METRICS_SINCE):
+    if model.config.HasField("model_metrics") and model.server.is_from(MODEL_METRICS_SINCE):
         for index, control in enumerate(model.config.model_metrics.metric_control):
             yield ("model_metrics", "metric_control", index), control
 
@@ -82,6 +80,8 @@ def _controls(model: Model) -> Iterator[tuple[Path, Any]]:
 @rule("MET003", "metric-control-without-identifier", server=True)
 def no_identifier(model: Model) -> Iterator[Found]:
     """A metric control does not say which metric it is for.
+
+    A control changes one metric (core: model_config_utils.cc, ValidateModelMetrics).
 
     Wrong:
         model_metrics { metric_control { histogram_options { buckets: [ 10, 100 ] } } }
@@ -104,6 +104,8 @@ def no_identifier(model: Model) -> Iterator[Found]:
 @rule("MET004", "metric-identifier-without-family", server=True)
 def no_family(model: Model) -> Iterator[Found]:
     """A metric identifier names no family.
+
+    The family is the metric's name, as ``/metrics`` shows it (core: model_config_utils.cc, ValidateModelMetrics).
 
     Wrong:
         model_metrics { metric_control { metric_identifier { } histogram_options { buckets: [ 10 ] } } }
@@ -128,6 +130,8 @@ def no_family(model: Model) -> Iterator[Found]:
 def no_histogram(model: Model) -> Iterator[Found]:
     """A metric control has no options for its histogram.
 
+    They are all that a control can change (core: model_config_utils.cc, ValidateModelMetrics).
+
     Wrong:
         model_metrics {
           metric_control { metric_identifier { family: "nv_inference_first_response_histogram_ms" } }
@@ -149,6 +153,8 @@ def no_histogram(model: Model) -> Iterator[Found]:
 @rule("MET006", "histogram-without-buckets", server=True)
 def no_buckets(model: Model) -> Iterator[Found]:
     """A histogram has no buckets.
+
+    A histogram counts how many values fall into each of them (core: model_config_utils.cc, ValidateModelMetrics).
 
     Wrong:
         model_metrics {

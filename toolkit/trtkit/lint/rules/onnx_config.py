@@ -84,7 +84,7 @@ def unknown_output(model: Model) -> Iterator[Found]:
     yield from _unknown(model, "output")
 
 
-@rule("ONX103", "number-of-inputs", server=True)
+@rule("ONX103", "number-of-inputs", server=True, depends_on_server=True)
 def number_of_inputs(model: Model) -> Iterator[Found]:
     """The config has more or fewer inputs than the graph needs.
 
@@ -210,7 +210,7 @@ def dims_of_a_scalar(model: Model) -> Iterator[Found]:
         yield model.found(problem.path, problem.message)
 
 
-@rule("ONX108", "fixed-batch", server=True)
+@rule("ONX108", "fixed-batch", server=True, depends_on_server=True)
 def fixed_batch(model: Model) -> Iterator[Found]:
     """max_batch_size is above 0 and the graph's first dimension is fixed.
 

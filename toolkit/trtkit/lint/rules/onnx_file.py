@@ -33,18 +33,8 @@ def not_an_onnx_file(model: Model) -> Iterator[Found]:
     """
     for file in model.onnx.files.values():
         if file.header is None:
-            entry = model.entry(file.path)
-            start = _start(model, file.path) if entry is not None and entry.size else b""
-            pointer = start.startswith(b"version https://git-lfs")
-            hint = "; it is a pointer of Git LFS, run: git lfs pull" if pointer else ""
+            hint = "; it is a pointer of Git LFS, run: git lfs pull" if model.is_pointer(file.path) else ""
             yield model.found_in(file.path, f"onnx runtime error: Protobuf parsing failed: {file.error}{hint}")
-
-
-def _start(model: Model, path: str) -> bytes:
-    try:
-        return model.read(path, 100)
-    except OSError:
-        return b""
 
 
 @rule("ONX002", "larger-than-two-gigabytes", server=True)
@@ -205,7 +195,7 @@ def name_twice(model: Model) -> Iterator[Found]:
             yield model.found_in(file, f"onnx runtime error: Duplicate definition-site for ({name}).")
 
 
-@rule("ONX009", "newer-than-the-image", Severity.ERROR)
+@rule("ONX009", "newer-than-the-image", Severity.ERROR, depends_on_server=True)
 def newer_than_the_image(model: Model) -> Iterator[Found]:
     """The server image's ONNX Runtime is older than the model's operators or file format.
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 
+from trtkit.errors import nearest
 from trtkit.lint.edits import removed, set_value
-from trtkit.lint.finding import Severity
 from trtkit.lint.model import Found, Model
 from trtkit.lint.rule import rule
 from trtkit.pbtxt import Path
@@ -16,9 +16,10 @@ from trtkit.pbtxt import Path
 MODEL_DIRECTORY = "$$TRITON_MODEL_DIRECTORY"
 _ENVIRONMENT, _STRATEGY, _CPU_ONLY = "EXECUTION_ENV_PATH", "TRITON_BATCH_STRATEGY_PATH", "FORCE_CPU_ONLY_INPUT_TENSORS"
 _YES_NO = {"true": "yes", "1": "yes", "on": "yes", "yes": "yes", "false": "no", "0": "no", "off": "no", "no": "no"}
-# how an archive that libarchive reads begins: gzip, bzip2, xz, zstd, zip; tar has its mark further on
-_ARCHIVES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK")
+# how a packed tar archive begins: gzip, bzip2, xz, zstd; one that is not packed has its mark further on
+_ARCHIVES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 _TAR_MARK = slice(257, 262)
+_NOT_UNPACKED = "archive_read_open_filename() failed."
 
 
 def _value_path(key: str) -> Path:
@@ -65,18 +66,17 @@ def environment_relative(model: Model) -> Iterator[Found]:
             path,
             f"Failed to get the canonical path for {given}.; a relative path is the server's, not the model's: "
             f"write {right}",
-            fix=set_value(document, path, right) if document is not None and path in document.spans else None,
+            fix=set_value(document, path, right) if document and path in document.spans else None,
         )
 
 
-@rule("PAR002", "environment-no-archive", Severity.WARNING)
+@rule("PAR002", "environment-no-archive", server=True)
 def environment_no_archive(model: Model) -> Iterator[Found]:
     """EXECUTION_ENV_PATH leads to a file that is no archive.
 
-    The backend unpacks what conda-pack makes: a tar.gz. A pointer of Git LFS in the archive's place is a frequent
-    reason; the server takes it for an archive of nothing and runs the model without the environment, while it
-    refuses most other files with "archive_read_open_filename() failed." (python_backend: pb_env.cc; measured with
-    2.51).
+    The backend unpacks what conda-pack makes: a tar archive, packed or not. A pointer of Git LFS in its place is a
+    frequent mistake, a zip archive another (python_backend: pb_env.cc; measured with 2.51, which takes a file that
+    it has unpacked before, of the same path and time, for the same).
 
     Wrong:
         env.tar.gz    # version https://git-lfs.github.com/spec/v1 ...
@@ -92,10 +92,12 @@ def environment_no_archive(model: Model) -> Iterator[Found]:
         head = model.read(inside, 512)
     except OSError:
         return
-    if head.startswith(b"version https://git-lfs"):
-        yield model.found(_value_path(_ENVIRONMENT), f"{given} is a pointer of Git LFS; fetch it with git lfs pull")
+    if model.is_pointer(inside):
+        words = f"{_NOT_UNPACKED}; {given} is a pointer of Git LFS: fetch it with git lfs pull"
+        yield model.found(_value_path(_ENVIRONMENT), words)
     elif not head.startswith(_ARCHIVES) and head[_TAR_MARK] != b"ustar":
-        yield model.found(_value_path(_ENVIRONMENT), f"{given} is no tar.gz, nor another archive")
+        words = f"{_NOT_UNPACKED}; {given} is no tar.gz, nor another tar archive: make it with conda-pack"
+        yield model.found(_value_path(_ENVIRONMENT), words)
 
 
 @rule("PAR003", "cpu-only-tensors-yes-or-no", server=True, fixable=True)
@@ -117,11 +119,11 @@ def cpu_only(model: Model) -> Iterator[Found]:
     if given in ("yes", "no"):
         return
     meant, path, document = _YES_NO.get(given.lower()), _value_path(_CPU_ONLY), model.document
-    fixable = meant is not None and document is not None and path in document.spans
+    fixable = meant and document and path in document.spans
     yield model.found(
         path,
         f'Incorrect value for {_CPU_ONLY}: {given}\'; write "yes" or "no"',
-        fix=set_value(document, path, f'"{meant}"') if fixable and document is not None else None,
+        fix=set_value(document, path, f'"{meant}"') if fixable else None,
     )
 
 
@@ -176,10 +178,33 @@ def strategy_no_library(model: Model) -> Iterator[Found]:
         yield model.found_in(file, f"unable to load shared library: {file} is no shared library")
 
 
+@rule("PAR006", "environment-not-there", server=True)
+def environment_not_there(model: Model) -> Iterator[Found]:
+    """EXECUTION_ENV_PATH leads to a file of the model that is not there.
+
+    Archives of environments are large, so that they are often left out of what is committed or copied. Told of
+    paths in the model's directory: others are the server's (python_backend: pb_env.cc; measured with 2.51).
+
+    Wrong:
+        m/config.pbtxt    # string_value: "$$TRITON_MODEL_DIRECTORY/env.tar.gz"
+
+    Right:
+        m/config.pbtxt    # string_value: "$$TRITON_MODEL_DIRECTORY/env.tar.gz"
+        m/env.tar.gz
+    """
+    given, inside = _environment(model)
+    if inside is not None and model.entry(inside) is None:
+        folder = posixpath.dirname(inside)
+        there = [entry.name for entry in model.entries(folder)]
+        words = f"Failed to get the canonical path for {given}; {nearest(posixpath.basename(inside), there)}"
+        yield model.found(_value_path(_ENVIRONMENT), words)
+
+
 RULES = (
     environment_relative,
     environment_no_archive,
     cpu_only,
     strategy_empty,
     strategy_no_library,
+    environment_not_there,
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from trtkit.lint.finding import Severity
 from trtkit.lint.model import Found, Model
-from trtkit.lint.plan_files import PlanFile, plan_files
+from trtkit.lint.plan_files import PlanFile, any_manifest, plan_files
 from trtkit.lint.rule import Rule, rule
 from trtkit.pbtxt import Path
 from trtkit.preflight import gpu_problem, plan_verdict
@@ -59,6 +59,8 @@ def not_a_plan(model: Model) -> Iterator[Found]:
 def plan_of_rtx(model: Model) -> Iterator[Found]:
     """The plan was built by TensorRT-RTX, which no backend of the server loads.
 
+    Such a plan has a format of its own, which only TensorRT-RTX reads (tensorrt_backend: loader.cc, LoadPlan).
+
     Wrong:
         1/model.plan  # begins with vtrt
 
@@ -70,7 +72,7 @@ def plan_of_rtx(model: Model) -> Iterator[Found]:
             yield model.found_in(plan.file, plan_verdict(plan.header, None, _target(model)).reason)
 
 
-@rule("PLN003", "plan-of-another-tensorrt", server=True)
+@rule("PLN003", "plan-of-another-tensorrt", server=True, depends_on_server=True)
 def plan_of_another_tensorrt(model: Model) -> Iterator[Found]:
     """The plan was built by a TensorRT whose plans that of the image does not load.
 
@@ -92,7 +94,7 @@ def plan_of_another_tensorrt(model: Model) -> Iterator[Found]:
             yield model.found_in(plan.file, problem)
 
 
-@rule("PLN004", "plan-of-another-gpu", server=True)
+@rule("PLN004", "plan-of-another-gpu", server=True, depends_on_server=True)
 def plan_of_another_gpu(model: Model) -> Iterator[Found]:
     """A plan stands in cc_model_filenames under a compute capability that it was not built for.
 
@@ -119,7 +121,7 @@ def plan_of_another_gpu(model: Model) -> Iterator[Found]:
                 yield model.found(path, problem)
 
 
-@rule("PLN005", "version-compatible-plan-without-flag", server=True)
+@rule("PLN005", "version-compatible-plan-without-flag", server=True, depends_on_server=True)
 def flag_missing(model: Model) -> Iterator[Found]:
     """The plan needs a server flag that is not among those given.
 
@@ -148,20 +150,24 @@ def flag_missing(model: Model) -> Iterator[Found]:
 
 @rule("PLN006", "plan-without-engine-json", Severity.ADVICE)
 def no_manifest(model: Model) -> Iterator[Found]:
-    """There is no engine.json beside a plan.
+    """There is no engine.json beside a plan, and beside other plans of the repository there is.
 
     A plan does not tell its tensors, its profiles or its GPU without TensorRT and that GPU; trtkit writes them
     beside it, and checks the config against them.
 
     Wrong:
-        1/model.plan
+        a/1/model.plan
+        a/1/engine.json
+        b/1/model.plan
 
     Right:
-        1/model.plan
-        1/engine.json
+        a/1/model.plan
+        a/1/engine.json
+        b/1/model.plan
+        b/1/engine.json
     """
     for plan in _real_plans(model):
-        if not plan.has_manifest:
+        if not plan.has_manifest and any_manifest(model.repository):
             message = "there is no engine.json beside the plan, so the config cannot be checked against it"
             yield model.found_in(plan.file, f"{message}; build the plan with trtkit")
 
@@ -169,6 +175,8 @@ def no_manifest(model: Model) -> Iterator[Found]:
 @rule("PLN007", "engine-json-of-another-plan", Severity.WARNING)
 def manifest_misfit(model: Model) -> Iterator[Found]:
     """engine.json cannot be read, or describes another plan than the one beside it.
+
+    The rules about the engine read it, so they keep silent about such a plan.
 
     Wrong:
         1/model.plan   # of TensorRT 10.13.3

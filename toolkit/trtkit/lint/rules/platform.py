@@ -8,9 +8,9 @@ import posixpath
 from collections.abc import Iterator
 
 from trtkit.config import ModelConfig
+from trtkit.lint.core_autofill import AOTI_SINCE
 from trtkit.lint.edits import removed
 from trtkit.lint.finding import Edit, Fix
-from trtkit.lint.judged import knows_field_of
 from trtkit.lint.model import Found, Model
 from trtkit.lint.rule import rule
 
@@ -102,7 +102,7 @@ def platform_and_backend(model: Model) -> Iterator[Found]:
     allowed = _PLATFORMS.get(config.backend)
     if allowed is None or config.platform in allowed or config.platform == ENSEMBLE:
         return
-    if config.platform == _AHEAD_OF_TIME and config.backend == "pytorch" and knows_field_of(model, (2, 52)):
+    if config.platform == _AHEAD_OF_TIME and config.backend == "pytorch" and model.server.is_from(AOTI_SINCE):
         return
     expected = " or ".join(allowed)
     yield model.found(
@@ -162,7 +162,7 @@ def _in_backend_folder(backend: str, runtime: str) -> str:
     return posixpath.relpath(posixpath.join("/", backend, runtime), f"/{backend}")
 
 
-@rule("PLT005", "backend-not-there", server=True)
+@rule("PLT005", "backend-not-there", server=True, depends_on_server=True)
 def backend_not_there(model: Model) -> Iterator[Found]:
     """The server does not have the backend.
 

@@ -32,7 +32,7 @@ def _profiles(model: Model) -> Iterator[tuple[Path, str, int | None, str]]:
 def profile_not_a_number(model: Model) -> Iterator[Found]:
     """An optimization profile is called by something that is no number.
 
-    Profiles have no names: they are counted from 0, as in the engine.
+    Profiles have no names: they are counted from 0, as in the engine (core: model_config_utils.cc, GetProfileIndex).
 
     Wrong:
         platform: "tensorrt_plan"
@@ -51,6 +51,8 @@ def profile_not_a_number(model: Model) -> Iterator[Found]:
 @rule("INS009", "profile-negative", server=True)
 def profile_negative(model: Model) -> Iterator[Found]:
     """An optimization profile has a negative number.
+
+    They are counted from 0, as in the engine (core: model_config_utils.cc, ValidateInstanceGroup).
 
     Wrong:
         platform: "tensorrt_plan"
@@ -92,6 +94,8 @@ def profile_too_large(model: Model) -> Iterator[Found]:
 @rule("INS011", "profile-read-otherwise", Severity.WARNING)
 def profile_read_otherwise(model: Model) -> Iterator[Found]:
     """An optimization profile is a number with more behind it, which the server leaves away.
+
+    std::stoi stops at the first character that is no digit (core: model_config_utils.cc, GetProfileIndex).
 
     Wrong:
         platform: "tensorrt_plan"

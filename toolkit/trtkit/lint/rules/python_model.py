@@ -23,7 +23,13 @@ from trtkit.lint.python_source import (
     yields,
 )
 from trtkit.lint.rule import rule
-from trtkit.lint.rules.layout_files import is_pointer
+
+_UTILS = "triton_python_backend_utils"
+_ADDED_LATER = frozenset({
+    "InferenceRequest", "InferenceResponse", "Logger", "MetricFamily", "PreferredMemory", "TRITONSERVER_MEMORY_CPU",
+    "TRITONSERVER_MEMORY_GPU", "Tensor", "TritonError", "TritonModelException", "get_model_dir", "is_model_ready",
+    "load_model", "unload_model",
+})  # fmt: skip
 
 
 def _at(model: Model, source: PythonSource, node: ast.AST, message: str) -> Found:
@@ -45,7 +51,7 @@ def no_python(model: Model) -> Iterator[Found]:
     """
     for source in model.python:
         failure = source.failure
-        if failure is not None and not is_pointer(model, source.path):
+        if failure is not None and not model.is_pointer(source.path):
             own, servers = f"{sys.version_info.major}.{sys.version_info.minor}", servers_python(model)
             note = f" (read by Python {own}; the server has {servers})" if servers and servers != own else ""
             yield model.found_in(source.path, failure.message + note, failure.line, failure.column)
@@ -55,7 +61,7 @@ def no_python(model: Model) -> Iterator[Found]:
 def no_class(model: Model) -> Iterator[Found]:
     """The file has no class TritonPythonModel.
 
-    The class may be imported or assigned. Functions alone, or a decorator, are not enough.
+    The class may be imported or assigned. Functions alone, or a decorator, are not enough (python_backend: pb_stub.cc).
 
     Wrong:
         class TritonModel:
@@ -66,7 +72,7 @@ def no_class(model: Model) -> Iterator[Found]:
             def execute(self, requests): ...
     """
     for source in model.python:
-        if source.has_no_class and not is_pointer(model, source.path):
+        if source.has_no_class and not model.is_pointer(source.path):
             folder, _, name = source.path.rpartition("/")
             words = f"AttributeError: module '{folder}.{name.removesuffix('.py')}' has no attribute '{CLASS}'"
             other = f"; {nearest(CLASS, source.class_names)}" if source.class_names else ""
@@ -77,7 +83,8 @@ def no_class(model: Model) -> Iterator[Found]:
 def no_execute(model: Model) -> Iterator[Found]:
     """The class has no method execute.
 
-    The model is loaded, and every request is answered with an error. Methods of a base class count.
+    The model is loaded, and every request is answered with an error. Methods of a base class count (python_backend:
+    pb_stub.cc).
 
     Wrong:
         class TritonPythonModel:
@@ -98,7 +105,8 @@ def no_execute(model: Model) -> Iterator[Found]:
 def execute_arguments(model: Model) -> Iterator[Found]:
     """The method execute does not take the list of requests, and it alone; or finalize takes anything.
 
-    The model is loaded; requests are answered with a TypeError, or its end is not told to it.
+    The model is loaded; requests are answered with a TypeError, or its end is not told to it (python_backend:
+    pb_stub.cc).
 
     Wrong:
         def execute(self): ...
@@ -114,6 +122,9 @@ def execute_arguments(model: Model) -> Iterator[Found]:
 @rule("PYM005", "initialize-cannot-be-called", server=True)
 def initialize_arguments(model: Model) -> Iterator[Found]:
     """The method initialize does not take one dict of arguments, or ``__init__`` wants some.
+
+    The backend makes the model without arguments and calls initialize with one dict of texts (python_backend:
+    pb_stub.cc).
 
     Wrong:
         def initialize(self): ...
@@ -219,6 +230,8 @@ def _only_raises(method: Function) -> bool:
 def file_name(model: Model) -> Iterator[Found]:
     """default_model_filename of a Python model does not end with .py.
 
+    The backend imports the file as a module, by its name without that ending (python_backend: pb_stub.cc).
+
     Wrong:
         default_model_filename: "model.python"
 
@@ -231,7 +244,29 @@ def file_name(model: Model) -> Iterator[Found]:
         yield model.found(("default_model_filename",), f"{words} Give the file and this field another name")
 
 
+@rule("PYM015", "imported-before-it-is-there", server=True)
+def imported_too_early(model: Model) -> Iterator[Found]:
+    """The file imports names from triton_python_backend_utils that the server puts there later.
+
+    The module comes with functions for configs and types; the classes of tensors, requests and responses are added
+    after the model file has been read (python_backend: pb_stub.cc, StubSetup; measured with 2.51). They are found
+    under the module's name, or imported in a function.
+
+    Wrong:
+        from triton_python_backend_utils import InferenceResponse, Tensor
+
+    Right:
+        import triton_python_backend_utils as pb_utils
+    """
+    for source in model.python:
+        for node in source.tree.body if source.tree else ():
+            if isinstance(node, ast.ImportFrom) and node.module == _UTILS and not node.level:
+                for name in (each for each in node.names if each.name in _ADDED_LATER):
+                    words = f"ImportError: cannot import name '{name.name}' from '{_UTILS}'; it is added later"
+                    yield _at(model, source, name, f"{words}: import the module, and write pb_utils.{name.name}")
+
+
 RULES = (
     no_python, no_class, no_execute, execute_arguments, initialize_arguments, auto_complete_arguments,
-    answers_nothing, file_name,
+    answers_nothing, file_name, imported_too_early,
 )  # fmt: skip

@@ -38,7 +38,7 @@ def _found(model: Model, source: PythonSource, use: Use, words: str) -> Found:
     return model.found_in(source.path, words, *use.place)
 
 
-@rule("PYM009", "input-not-in-the-config", Severity.WARNING)
+@rule("PYM009", "input-not-in-the-config", Severity.WARNING, depends_on_server=True)
 def unknown_input(model: Model) -> Iterator[Found]:
     """The code asks a request for an input that the config does not have.
 
@@ -60,7 +60,7 @@ def unknown_input(model: Model) -> Iterator[Found]:
                     yield _found(model, source, use, words)
 
 
-@rule("PYM010", "output-not-in-the-config", Severity.WARNING)
+@rule("PYM010", "output-not-in-the-config", Severity.WARNING, depends_on_server=True)
 def unknown_output(model: Model) -> Iterator[Found]:
     """The code makes an output that the config does not have, so it is never sent.
 
@@ -95,7 +95,7 @@ def _is_of_backend(function: ast.expr) -> bool:
     )
 
 
-@rule("PYM011", "config-lookup-fails", server=True)
+@rule("PYM011", "config-lookup-fails", server=True, depends_on_server=True)
 def lookup_fails(model: Model) -> Iterator[Found]:
     """While it is loaded, the code looks up a tensor in the config that is not there, and uses what it gets.
 
@@ -116,7 +116,7 @@ def lookup_fails(model: Model) -> Iterator[Found]:
                     yield _found(model, source, use, f"{words}; {nearest(use.name, known)}")
 
 
-@rule("PYM012", "config-lookup-finds-nothing", Severity.WARNING)
+@rule("PYM012", "config-lookup-finds-nothing", Severity.WARNING, depends_on_server=True)
 def lookup_finds_nothing(model: Model) -> Iterator[Found]:
     """The code looks up a tensor in the config that is not there, and gets None.
 
@@ -187,6 +187,8 @@ def _run(statement: ast.stmt) -> Iterator[ast.AST]:
 @rule("PYM013", "output-never-made", Severity.ADVICE)
 def output_never_made(model: Model) -> Iterator[Found]:
     """The code makes all its outputs under names that can be read, and one of the config is not among them.
+
+    The server tells clients of an output that no response will hold.
 
     Wrong:
         output { name: "scores" data_type: TYPE_FP32 dims: [ 10 ] }    # Tensor("scores", x)

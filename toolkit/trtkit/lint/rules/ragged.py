@@ -50,6 +50,8 @@ def _unknown_kind(model: Model, field: str) -> Iterator[Found]:
 def batch_input_source(model: Model) -> Iterator[Found]:
     """A batch_input has not exactly one source_input.
 
+    Every kind counts or measures the elements of one input (core: model_config_utils.cc, ValidateBatchIO).
+
     Wrong:
         batch_input { kind: BATCH_ELEMENT_COUNT target_name: "sizes" data_type: TYPE_INT32 }
 
@@ -62,6 +64,8 @@ def batch_input_source(model: Model) -> Iterator[Found]:
 @rule("RAG002", "batch-input-data-type", server=True)
 def batch_input_type(model: Model) -> Iterator[Found]:
     """A batch_input is neither of 32-bit integers nor of 32-bit floats.
+
+    The server makes the tensor itself, of one of these two types (core: model_config_utils.cc, ValidateBatchIO).
 
     Wrong:
         batch_input { kind: BATCH_ELEMENT_COUNT target_name: "sizes" data_type: TYPE_INT64 source_input: "x" }
@@ -80,6 +84,9 @@ def batch_input_type(model: Model) -> Iterator[Found]:
 def batch_input_kind(model: Model) -> Iterator[Found]:
     """A batch_input's kind is a number that no kind has.
 
+    A number without a name gets through the parser of the text format, and no further (core: model_config_utils.cc,
+    ValidateBatchIO).
+
     Wrong:
         batch_input { kind: 9 target_name: "sizes" data_type: TYPE_INT32 source_input: "x" }
 
@@ -89,9 +96,11 @@ def batch_input_kind(model: Model) -> Iterator[Found]:
     yield from _unknown_kind(model, "batch_input")
 
 
-@rule("RAG004", "batch-source-unknown", server=True)
+@rule("RAG004", "batch-source-unknown", server=True, depends_on_server=True)
 def source_unknown(model: Model) -> Iterator[Found]:
     """The source_input of a batch_input or batch_output is no input of the model.
+
+    Its shape is what the server looks at in each request (core: model_config_utils.cc, ValidateBatchIO).
 
     Wrong:
         input { name: "x" data_type: TYPE_FP32 dims: [ -1 ] }
@@ -115,6 +124,9 @@ def source_unknown(model: Model) -> Iterator[Found]:
 def batch_output_source(model: Model) -> Iterator[Found]:
     """A batch_output has not exactly one source_input.
 
+    The shape of one input says how the output is divided among the requests (core: model_config_utils.cc,
+    ValidateBatchIO).
+
     Wrong:
         batch_output { kind: BATCH_SCATTER_WITH_INPUT_SHAPE target_name: "y" }
 
@@ -128,6 +140,9 @@ def batch_output_source(model: Model) -> Iterator[Found]:
 def batch_output_kind(model: Model) -> Iterator[Found]:
     """A batch_output's kind is a number that no kind has.
 
+    A number without a name gets through the parser of the text format, and no further (core: model_config_utils.cc,
+    ValidateBatchIO).
+
     Wrong:
         batch_output { kind: 3 target_name: "y" source_input: "x" }
 
@@ -137,9 +152,11 @@ def batch_output_kind(model: Model) -> Iterator[Found]:
     yield from _unknown_kind(model, "batch_output")
 
 
-@rule("RAG007", "batch-output-target-unknown", server=True)
+@rule("RAG007", "batch-output-target-unknown", server=True, depends_on_server=True)
 def target_unknown(model: Model) -> Iterator[Found]:
     """The target of a batch_output is no output of the model.
+
+    It is the output that the server divides among the requests (core: model_config_utils.cc, ValidateBatchIO).
 
     Wrong:
         output { name: "y" data_type: TYPE_FP32 dims: [ -1 ] }
@@ -162,6 +179,8 @@ def target_unknown(model: Model) -> Iterator[Found]:
 @rule("RAG008", "batch-output-target-twice", server=True)
 def target_twice(model: Model) -> Iterator[Found]:
     """A batch_output names one target twice.
+
+    An output is divided among the requests once (core: model_config_utils.cc, ValidateBatchIO).
 
     Wrong:
         batch_output { target_name: [ "y", "y" ] source_input: "x" }
@@ -200,7 +219,7 @@ def no_target(model: Model) -> Iterator[Found]:
             )
 
 
-@rule("RAG010", "ragged-without-batching", Severity.WARNING)
+@rule("RAG010", "ragged-without-batching", Severity.WARNING, depends_on_server=True)
 def ragged_without_batching(model: Model) -> Iterator[Found]:
     """An input may be ragged, but the model does not batch.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import prod
 
-from trtkit.lint.edits import removed
 from trtkit.lint.judged import is_final, tensors_config
 from trtkit.lint.model import Found, Model
 from trtkit.lint.rule import rule
@@ -35,7 +34,7 @@ def _chunks(dims: Sequence[int]) -> list[int]:
     return chunks
 
 
-@rule("TEN020", "empty-reshape-without-batching", server=True, fixable=True)
+@rule("TEN020", "empty-reshape-without-batching", server=True, depends_on_server=True)
 def empty_reshape(model: Model) -> Iterator[Found]:
     """A model that does not batch has a tensor with an empty reshape.
 
@@ -53,18 +52,19 @@ def empty_reshape(model: Model) -> Iterator[Found]:
         return
     for tensor in _reshaped(model):
         if not tensor.message.reshape.shape and is_final(model):
-            path = (*tensor.path, "reshape")
             yield model.found(
-                path,
+                (*tensor.path, "reshape"),
                 f"{tensor.words} cannot have empty reshape for non-batching model as scalar tensors are not supported "
                 f"for {model.config.name}",
-                fix=removed(model.document, path),
             )
 
 
 @rule("TEN021", "reshape-dimension-not-positive", server=True)
 def reshape_dimension(model: Model) -> Iterator[Found]:
     """A dimension of a reshape is neither a positive number nor -1.
+
+    Only -1 means any size, and 0 would leave the tensor without elements (core: model_config_utils.cc,
+    ValidateIOShape).
 
     Wrong:
         input { name: "x" data_type: TYPE_FP32 dims: [ 4 ] reshape { shape: [ 4, 0 ] } }
@@ -104,8 +104,8 @@ def _differs(dims: Sequence[int], shape: Sequence[int]) -> bool:
 def reshape_size(model: Model) -> Iterator[Found]:
     """The dims and the reshape hold different numbers of elements.
 
-    An empty reshape holds one. With variable dimensions the numbers between them are compared: [ 2, 4, -1, 6 ]
-    can become [ 8, -1, 6 ].
+    An empty reshape holds one. With variable dimensions the numbers between them are compared: [ 2, 4, -1, 6 ] can
+    become [ 8, -1, 6 ] (core: model_config_utils.cc, ValidateIOShape).
 
     Wrong:
         input { name: "x" data_type: TYPE_FP32 dims: [ 4 ] reshape { shape: [ 2, 3 ] } }
@@ -125,6 +125,8 @@ def reshape_size(model: Model) -> Iterator[Found]:
 @rule("TEN023", "reshape-with-other-variable-dimensions", server=True)
 def reshape_variable(model: Model) -> Iterator[Found]:
     """The dims and the reshape have different numbers of variable dimensions.
+
+    The server has to tell which of them became which (core: model_config_utils.cc, ValidateIOShape).
 
     Wrong:
         input { name: "x" data_type: TYPE_FP32 dims: [ -1 ] reshape { shape: [ -1, -1 ] } }

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from trtkit.lint.data_files import type_of
-from trtkit.lint.edits import removal, set_value
+from trtkit.lint.edits import removed, set_value
 from trtkit.lint.model import Found, Model
 from trtkit.lint.rule import rule
+from trtkit.lint.shapes import type_of
 from trtkit.pbtxt import Path
 
 VALUES = ("int32_false_true", "fp32_false_true", "bool_false_true")
@@ -215,7 +215,7 @@ def preferred_size_not_positive(model: Model) -> Iterator[Found]:
         if size <= 0:
             words = f"sequence batching preferred batch size must be positive for {model.config.name}, got {size}"
             path = (*_OLDEST_SIZES, index)
-            fix = removal(model.document, path) if model.document is not None else None
+            fix = removed(model.document, path)
             yield model.found(path, f"{words}; remove it", fix=fix)
 
 
@@ -279,7 +279,7 @@ def response_cache_with_sequences(model: Model) -> Iterator[Found]:
     if config.HasField("sequence_batching") and config.response_cache.enable:
         words = f"Response Cache does not currently support model {config.name} with sequence batching scheduler."
         path = ("response_cache", "enable")
-        fix = set_value(model.document, path, "false") if model.document is not None else None
+        fix = set_value(model.document, path, "false")
         yield model.found(path, f"{words} Please disable the response cache.", fix=fix)
 
 
@@ -301,7 +301,7 @@ def batching_library_with_sequences(model: Model) -> Iterator[Found]:
     if config.HasField("sequence_batching") and key in config.parameters:
         words = f"{key} cannot be specified with sequence batcher, using default batching strategy"
         path = ("parameters", key)
-        fix = removal(model.document, path) if model.document is not None else None
+        fix = removed(model.document, path)
         yield model.found(path, f"{words}: the model is refused; remove the parameter", fix=fix)
 
 

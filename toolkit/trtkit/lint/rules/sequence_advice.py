@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trtkit.lint.data_files import type_of
-from trtkit.lint.edits import removal
+from trtkit.lint.edits import removed
 from trtkit.lint.finding import Severity
 from trtkit.lint.model import Found, Model
 from trtkit.lint.rule import rule
 from trtkit.lint.rules.sequence import BOOLEAN_KINDS, CORRID, VALUES, controls
+from trtkit.lint.shapes import type_of
 
 _SHORT_IDLE_MICROSECONDS = 1000
 _INPUTS = ("sequence_batching", "control_input")
@@ -107,6 +107,9 @@ def control_is_an_input(model: Model) -> Iterator[Found]:
 def control_values_are_equal(model: Model) -> Iterator[Found]:
     """A control has the same value for false and for true, so the model cannot tell them apart.
 
+    The server writes one of the two into each request of a sequence, and does not compare them (core:
+    model_config_utils.cc, GetBooleanSequenceControlProperties).
+
     Wrong:
         control { kind: CONTROL_SEQUENCE_START int32_false_true: [ 1, 1 ] }
 
@@ -140,7 +143,7 @@ def control_type_ignored(model: Model) -> Iterator[Found]:
         if kind in BOOLEAN_KINDS and control.data_type and given and types[given] != type_of(control):
             message = f"data_type {type_of(control)} is not looked at: the tensor is {types[given]}, as '{given}' says"
             own = (*path, "data_type")
-            fix = removal(model.document, own) if model.document is not None else None
+            fix = removed(model.document, own)
             yield model.found(own, message, fix=fix)
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from trtkit.lint.data_files import DataFile, data_file, sizes, type_of
+from trtkit.lint.data_files import DataFile, data_file, sizes
 from trtkit.lint.edits import set_value
 from trtkit.lint.finding import Severity
 from trtkit.lint.model import Found, Model
 from trtkit.lint.rule import rule
+from trtkit.lint.shapes import type_of
 from trtkit.pbtxt import Path
 
 _FOLDER = "initial_state"
@@ -55,6 +56,8 @@ def initial_state_twice(model: Model) -> Iterator[Found]:
 def initial_state_type(model: Model) -> Iterator[Found]:
     """An initial state has another data type than its state.
 
+    Its bytes become the state's first value as they are (core: sequence_batch_scheduler.cc, GenerateInitialStateData).
+
     Wrong:
         state {
           input_name: "h" output_name: "h_out" data_type: TYPE_FP32 dims: [ 4 ]
@@ -71,8 +74,8 @@ def initial_state_type(model: Model) -> Iterator[Found]:
         if state.data_type != initial.data_type:
             words = f"The data type used for 'initial_state' field of state '{state.input_name}' does not match the"
             message = f"{words} state data type: {type_of(initial)}, expected {type_of(state)}"
-            own, document = (*path, "data_type"), model.document
-            fix = set_value(document, own, type_of(state)) if document is not None and state.data_type else None
+            own, mendable = (*path, "data_type"), initial.zero_data and state.data_type  # a file has a size
+            fix = set_value(model.document, own, type_of(state)) if mendable else None
             yield model.found(own, message, fix=fix)
 
 
@@ -97,6 +100,9 @@ def initial_state_without_name(model: Model) -> Iterator[Found]:
 @rule("STA004", "initial-state-of-one-input-twice", server=True)
 def initial_state_of_one_input_twice(model: Model) -> Iterator[Found]:
     """Two states with an initial state have the same input_name.
+
+    The server keeps them by that name, and has no place for a second one (core: sequence_batch_scheduler.cc,
+    GenerateInitialStateData).
 
     Wrong:
         state {
@@ -126,7 +132,7 @@ def initial_state_of_one_input_twice(model: Model) -> Iterator[Found]:
 def initial_state_rank(model: Model) -> Iterator[Found]:
     """An initial state has another number of dimensions than its state.
 
-    Neither has the batch dimension.
+    Neither has the batch dimension (core: sequence_batch_scheduler.cc, GenerateInitialStateData).
 
     Wrong:
         state {
@@ -177,7 +183,7 @@ def initial_state_with_variable_dims(model: Model) -> Iterator[Found]:
 def initial_state_dims(model: Model) -> Iterator[Found]:
     """A dimension of an initial state is not that of its state.
 
-    Where the state's is -1, any will do.
+    Where the state's is -1, any will do (core: sequence_batch_scheduler.cc, GenerateInitialStateData).
 
     Wrong:
         state {
@@ -196,14 +202,16 @@ def initial_state_dims(model: Model) -> Iterator[Found]:
         for place, (given, wanted) in enumerate(pairs):
             if given >= 0 and wanted != -1 and given != wanted:
                 words = f"'initial_state' dim for input name '{state.input_name}' doesn't match 'state' dim"
-                own, document = (*path, "dims", place), model.document
-                fix = set_value(document, own, str(wanted)) if document is not None and wanted > 0 else None
+                own, mendable = (*path, "dims", place), initial.zero_data and wanted > 0
+                fix = set_value(model.document, own, str(wanted)) if mendable else None
                 yield model.found(own, f"{words} description. {given} != {wanted}", fix=fix)
 
 
 @rule("STA008", "initial-state-without-data", server=True)
 def initial_state_without_data(model: Model) -> Iterator[Found]:
     """An initial state says neither zero_data nor data_file.
+
+    One of them says what a sequence begins with (core: sequence_batch_scheduler.cc, GenerateInitialStateData).
 
     Wrong:
         initial_state { name: "h0" data_type: TYPE_FP32 dims: [ 4 ] }
@@ -241,7 +249,8 @@ def initial_state_file_missing(model: Model) -> Iterator[Found]:
 def initial_state_file_too_short(model: Model) -> Iterator[Found]:
     """The file of an initial state has fewer bytes than its type and dims need.
 
-    It holds the elements as they are in memory, little endian, for one sequence.
+    It holds the elements as they are in memory, little endian, for one sequence (core: sequence_batch_scheduler.cc,
+    GenerateInitialStateData).
 
     Wrong:
         initial_state { name: "h0" data_type: TYPE_FP32 dims: [ 4 ] data_file: "h0_of_8_bytes" }
@@ -259,6 +268,8 @@ def initial_state_file_too_short(model: Model) -> Iterator[Found]:
 @rule("STA011", "initial-state-file-too-long", Severity.WARNING)
 def initial_state_file_too_long(model: Model) -> Iterator[Found]:
     """The file of an initial state has more bytes than its type and dims need: the rest is not read.
+
+    The server takes as many bytes as it needs (core: sequence_batch_scheduler.cc, GenerateInitialStateData).
 
     Wrong:
         initial_state { name: "h0" data_type: TYPE_FP16 dims: [ 4 ] data_file: "h0_of_16_bytes" }

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trtkit.config import ModelInstanceGroup
 from trtkit.lint.edits import set_value
 from trtkit.lint.finding import Severity
 from trtkit.lint.model import Found, Model
@@ -93,7 +94,7 @@ def growable_without_same_buffer(model: Model) -> Iterator[Found]:
         if state.use_growable_memory and not state.use_same_buffer_for_input_output:
             words = "In order to 'use_growable_memory', you must also enable 'use_single_buffer' for state input name"
             own = (*_STATE, index, "use_same_buffer_for_input_output")
-            fix = set_value(model.document, own, "true") if model.document is not None else None
+            fix = set_value(model.document, own, "true")
             message = f"{words} '{state.input_name}'; set use_same_buffer_for_input_output: true"
             yield model.found((*_STATE, index, "use_growable_memory"), message, fix=fix)
 
@@ -115,8 +116,7 @@ def growable_off_gpu(model: Model) -> Iterator[Found]:
     if not growable:
         return
     for place, group in enumerate(model.config.instance_group):
-        kind = type(group).Kind.DESCRIPTOR.values_by_number.get(group.kind)
-        if kind is not None and kind.name in ("KIND_CPU", "KIND_MODEL"):
+        if group.kind in (ModelInstanceGroup.KIND_CPU, ModelInstanceGroup.KIND_MODEL):
             words = "'use_growable_memory' can only work with KIND_GPU model instances right now. Please either change"
             name = model.config.sequence_batching.state[growable[0]].input_name
             message = f"{words} the instance type to KIND_GPU or set 'use_growable_memory' to false for state input"
@@ -164,7 +164,7 @@ def initial_zero_data_false(model: Model) -> Iterator[Found]:
         for place, initial in enumerate(state.initial_state):
             if initial.WhichOneof("state_data") == "zero_data" and not initial.zero_data:
                 own = (*_STATE, index, "initial_state", place, "zero_data")
-                fix = set_value(model.document, own, "true") if model.document is not None else None
+                fix = set_value(model.document, own, "true")
                 message = f"the state '{state.input_name}' begins as zeros, as with zero_data: true"
                 yield model.found(own, f"{message}; write true, or give a data_file", fix=fix)
 

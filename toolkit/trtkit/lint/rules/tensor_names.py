@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trtkit.lint.finding import Severity
-from trtkit.lint.judged import knows_field_of
 from trtkit.lint.model import Found, Model
 from trtkit.lint.rule import rule
 from trtkit.lint.rules.tensors import KINDS
@@ -48,7 +47,7 @@ def label_file_outside(model: Model) -> Iterator[Found]:
     Right:
         output { name: "y" data_type: TYPE_FP32 dims: [ 2 ] label_filename: "labels.txt" }
     """
-    if not knows_field_of(model, (2, 70)):
+    if not model.server.is_from((2, 70)):
         return
     for index, output in enumerate(model.config.output):
         depth = 0

@@ -60,7 +60,7 @@ def tensor_without_name(model: Model) -> Iterator[Found]:
             yield model.found(tensor.path, f"model {tensor.path[0]} must specify 'name' {_for(model)}")
 
 
-@rule("TEN002", "tensor-without-data-type", server=True)
+@rule("TEN002", "tensor-without-data-type", server=True, depends_on_server=True)
 def tensor_without_type(model: Model) -> Iterator[Found]:
     """An input or output has no data type.
 
@@ -78,7 +78,7 @@ def tensor_without_type(model: Model) -> Iterator[Found]:
             yield model.found(tensor.path, f"{tensor.words} must specify 'data_type' {_for(model)}")
 
 
-@rule("TEN003", "tensor-without-dims", server=True)
+@rule("TEN003", "tensor-without-dims", server=True, depends_on_server=True)
 def tensor_without_dims(model: Model) -> Iterator[Found]:
     """An input or output has no dims.
 

@@ -76,8 +76,8 @@ def duplicate_field(model: Model) -> Iterator[Found]:
 def oneof_twice(model: Model) -> Iterator[Found]:
     """Two fields of one oneof are given, of which only one may be.
 
-    Such are the version policies (latest, all, specific), the schedulers (dynamic_batching,
-    sequence_batching, ensemble_scheduling) and the strategies of sequence batching (direct, oldest).
+    Such are the version policies (latest, all, specific), the schedulers (dynamic_batching, sequence_batching,
+    ensemble_scheduling) and the strategies of sequence batching (direct, oldest) (core: filesystem, ReadTextProto).
 
     Wrong:
         version_policy { latest { num_versions: 2 } all { } }
@@ -89,9 +89,11 @@ def oneof_twice(model: Model) -> Iterator[Found]:
         yield found
 
 
-@rule("PBT005", "wrong-value", server=True, needs_config=False)
+@rule("PBT005", "wrong-value", server=True, needs_config=False, fixable=True)
 def wrong_value(model: Model) -> Iterator[Found]:
     """A value is of another type than its field, out of its range, or no name of its enum.
+
+    The server's parser of the text format ends there, and the model has no config (core: filesystem, ReadTextProto).
 
     Wrong:
         max_batch_size: "8"

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from trtkit.lint.data_files import DataFile, byte_size, data_file, sizes, string_problem, type_of
+from trtkit.lint.data_files import DataFile, byte_size, data_file, sizes, string_problem
 from trtkit.lint.edits import set_value
 from trtkit.lint.finding import Severity
 from trtkit.lint.model import Found, Model
 from trtkit.lint.rule import rule
+from trtkit.lint.shapes import type_of
 from trtkit.pbtxt import Path
 
 _FOLDER = "warmup"
@@ -95,6 +96,8 @@ def negative_dims(model: Model) -> Iterator[Found]:
 def without_data(model: Model) -> Iterator[Found]:
     """A warm-up's input says none of zero_data, random_data and input_data_file.
 
+    One of them says what the tensor is filled with (core: backend_model_instance.cc, GenerateWarmupData).
+
     Wrong:
         inputs { key: "x" value { data_type: TYPE_FP32 dims: [ 4 ] } }
 
@@ -131,7 +134,8 @@ def file_missing(model: Model) -> Iterator[Found]:
 def file_too_short(model: Model) -> Iterator[Found]:
     """The file of a warm-up's input has fewer bytes than its type and dims need.
 
-    It holds the elements of one request as they are in memory, little endian, whatever batch_size is.
+    It holds the elements of one request as they are in memory, little endian, whatever batch_size is (core:
+    backend_model_instance.cc, GenerateWarmupData).
 
     Wrong:
         inputs { key: "x" value { data_type: TYPE_FP32 dims: [ 4 ] input_data_file: "of_8_bytes" } }
@@ -193,7 +197,7 @@ def skipped(model: Model) -> Iterator[Found]:
     for index, sample in enumerate(model.config.model_warmup):
         if not sample.batch_size:
             own = ("model_warmup", index, "batch_size")
-            fix = set_value(model.document, own, "1") if model.document is not None else None
+            fix = set_value(model.document, own, "1")
             message = f"Skipping batch 0 warmup sample '{sample.name}': it never runs; set batch_size to 1 or more"
             yield model.found(own, message, fix=fix)
 
@@ -233,7 +237,7 @@ def data_false(model: Model) -> Iterator[Found]:
         source = _source(tensor)
         if source in ("zero_data", "random_data") and not getattr(tensor, source):
             own = (*path, source)
-            fix = set_value(model.document, own, "true") if model.document is not None else None
+            fix = set_value(model.document, own, "true")
             message = f"'{name}' gets what {source}: true gives it; write true, or another source of data"
             yield model.found(own, message, fix=fix)
 

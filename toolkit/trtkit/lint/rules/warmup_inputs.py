@@ -12,13 +12,13 @@ from typing import Any
 
 from trtkit.dtypes import by_name
 from trtkit.errors import nearest
-from trtkit.lint.data_files import type_of
 from trtkit.lint.edits import set_value
 from trtkit.lint.finding import Edit, Fix, Severity
 from trtkit.lint.model import Found, Model
 from trtkit.lint.rule import rule
 from trtkit.lint.rules.sequence import CORRID, VALUES, controls
 from trtkit.lint.rules.warmup import samples, tensors
+from trtkit.lint.shapes import shape_text, type_of
 from trtkit.pbtxt import Path
 
 _VALUE_TYPES = dict(zip(VALUES, ("TYPE_INT32", "TYPE_FP32", "TYPE_BOOL"), strict=True))
@@ -52,13 +52,12 @@ def _fits(given: Sequence[int], wanted: Sequence[int]) -> bool:
     return len(given) == len(wanted) and all(want in (-1, size) for size, want in pairs)
 
 
-def _shown(dims: Sequence[int]) -> str:
-    return "[" + ",".join(map(str, dims)) + "]"
-
-
 @rule("WRM007", "warm-up-input-missing", server=True)
 def input_missing(model: Model) -> Iterator[Found]:
     """A warm-up gives fewer inputs than the model requires.
+
+    A warm-up is a request like any other, and has to give every input that the config does not call optional (core:
+    infer_request.cc, Normalize).
 
     Wrong:
         input { name: "ids" data_type: TYPE_INT64 dims: [ 8 ] }
@@ -95,6 +94,8 @@ def input_missing(model: Model) -> Iterator[Found]:
 def data_type(model: Model) -> Iterator[Found]:
     """A warm-up's input has another data type than the model's.
 
+    The server compares them in every request, a warm-up's too (core: infer_request.cc, Normalize).
+
     Wrong:
         input { name: "ids" data_type: TYPE_INT64 dims: [ 8 ] }
         model_warmup { batch_size: 1 inputs { key: "ids" value { data_type: TYPE_INT32 dims: [ 8 ] zero_data: true } } }
@@ -110,7 +111,7 @@ def data_type(model: Model) -> Iterator[Found]:
             shown = by_name(given).name if given.startswith("TYPE_") and given != "TYPE_INVALID" else "<invalid>"
             words = f"inference input '{name}' data-type is '{shown}', but model '{model.config.name}' expects"
             own = (*path, "data_type")
-            fix = set_value(model.document, own, wanted) if model.document is not None else None
+            fix = None if tensor.input_data_file else set_value(model.document, own, wanted)  # a file has a size
             yield model.found(own, f"{words} '{by_name(wanted).name}'; write {wanted}", fix=fix)
 
 
@@ -118,8 +119,8 @@ def data_type(model: Model) -> Iterator[Found]:
 def shape(model: Model) -> Iterator[Found]:
     """A warm-up's input has another shape than the model's.
 
-    `dims` is that of the input in the config: without the batch dimension when max_batch_size is above 0, and
-    before reshape.
+    `dims` is that of the input in the config: without the batch dimension when max_batch_size is above 0, and before
+    reshape (core: infer_request.cc, Normalize).
 
     Wrong:
         max_batch_size: 8
@@ -139,10 +140,11 @@ def shape(model: Model) -> Iterator[Found]:
         if not _fits(given, entry.dims):
             batching = model.completed is not None and model.completed.max_batch_size > 0
             expected, got = ([-1, *entry.dims], [1, *given]) if batching else (list(entry.dims), given)
-            words = f"unexpected shape for input '{name}' for model '{model.config.name}'. Expected {_shown(expected)}"
+            words = f"unexpected shape for input '{name}' for model '{model.config.name}'."
+            told = f"Expected {shape_text(expected)}, got {shape_text(got)}"
             hint = "; dims is without the batch dimension" if batching and _fits(given[1:], entry.dims) else ""
             fix = _right_dims(model, (*path, "dims"), tensor, list(entry.dims))
-            yield model.found((*path, "dims"), f"{words}, got {_shown(got)}{hint}", fix=fix)
+            yield model.found((*path, "dims"), f"{words} {told}{hint}", fix=fix)
 
 
 def _right_dims(model: Model, path: Path, tensor: Any, dims: list[int]) -> Fix | None:
@@ -177,7 +179,7 @@ def batch_size_above_max(model: Model) -> Iterator[Found]:
         if sample.batch_size > max(most, 1):
             words = f"failed to run warmup sample '{sample.name}': batch size {sample.batch_size} for"
             own = (*path, "batch_size")
-            fix = set_value(model.document, own, str(max(most, 1))) if model.document is not None else None
+            fix = set_value(model.document, own, str(max(most, 1)))
             yield model.found(own, f"{words} '{model.config.name}', max allowed is {most}", fix=fix)
 
 
