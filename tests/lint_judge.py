@@ -90,12 +90,13 @@ class Judge:
         return Judgement(dict.fromkeys(names, f"the server ended itself, {_TRIES} times"), "")
 
     def _judge(self, names: Sequence[str]) -> Judgement:
+        if len(names) > 1:
+            self._wait_until_unloaded()  # an ensemble would take a step's namesake that is still there
         start = self.server.log.stat().st_size
         refused = {name: why for name in names if (why := self._ask("load", name))}
         with contextlib.suppress(_ServerEndedError):  # the answer is known
             for name in names:
                 self._ask("unload", name)
-            self._wait_until_unloaded()
         with self.server.log.open("rb") as log:
             log.seek(start)
             judgement = Judgement(refused, log.read().decode(errors="replace"))
@@ -120,13 +121,12 @@ class Judge:
         return f"HTTP {status}"
 
     def _wait_until_unloaded(self) -> None:
-        """An unload is answered before the model is gone, and the next question may be about its namesake."""
+        """An unload is answered before the model is gone, which takes seconds."""
         deadline = time.monotonic() + _LOAD_SECONDS
-        while {"READY", "LOADING", "UNLOADING"} & {
-            row.get("state") for row in json.loads(self._post("index", "{}")[1])
-        }:
+        busy = {"READY", "LOADING", "UNLOADING"}
+        while any(row.get("state") in busy for row in json.loads(self._post("index", "{}")[1])):
             assert time.monotonic() < deadline, "a model is not unloaded"
-            time.sleep(0.01)
+            time.sleep(0.05)
 
     def _post(self, path: str, body: str) -> tuple[int, bytes]:
         """The status and the content of the server's answer."""

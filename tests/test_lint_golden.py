@@ -128,17 +128,17 @@ def fingerprint(folder: Path) -> str:
 
 
 def ask_all(questions: dict[Question, Path]) -> dict[Question, Judgement]:
-    """The server's answers: several servers at once, each asked a number of questions."""
+    """The server's answers: several servers at once, because a load is mostly waiting."""
     chunks: list[list[Question]] = []
     for _, group in itertools.groupby(sorted(questions), key=lambda question: question[0]):
         rows = list(group)
-        chunks += [rows[start : start + 60] for start in range(0, len(rows), 60)]
+        chunks += [rows[start : start + 30] for start in range(0, len(rows), 30)]
 
     def ask(chunk: list[Question]) -> dict[Question, Judgement]:
         with open_judge(chunk[0][0]) as judge:
             return {question: judge.judge(questions[question]) for question in chunk}
 
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(8) as pool:
         return {question: answer for answers in pool.map(ask, chunks) for question, answer in answers.items()}
 
 

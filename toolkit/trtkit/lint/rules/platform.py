@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
+from difflib import get_close_matches
 
 from trtkit.config import ModelConfig
 from trtkit.lint.core_autofill import AOTI_SINCE
-from trtkit.lint.edits import removed
-from trtkit.lint.finding import Edit, Fix
+from trtkit.lint.edits import removed, set_value
+from trtkit.lint.finding import Edit, Fix, Severity
 from trtkit.lint.model import Found, Model
 from trtkit.lint.rule import rule
 
@@ -187,10 +188,38 @@ def backend_not_there(model: Model) -> Iterator[Found]:
         )
 
 
+_KNOWN = (
+    "armnn_tflite", "dali", "dali_backend", "fil", "fastertransformer", "identity", "iterative_sequence", "onnxruntime",
+    "openvino", "python", "pytorch", "repeat", "sequence", "square", "tensorflow", "tensorrt", "tensorrtllm", "vllm",
+)  # fmt: skip
+
+
+@rule("PLT006", "backend-misspelt", Severity.WARNING, fixable=True)
+def backend_misspelt(model: Model) -> Iterator[Found]:
+    """The backend's name is nearly that of one of NVIDIA's.
+
+    A backend may have any name, so this is no error; a server without it says "unable to find backend library"
+    (core: backend_model.cc).
+
+    Wrong:
+        backend: "pyhton"
+
+    Right:
+        backend: "python"
+    """
+    backend = model.written.backend
+    if backend in ("", *_KNOWN) or model.server.backends is not None:
+        return
+    for near in get_close_matches(backend, _KNOWN, n=1, cutoff=0.8):
+        words = f"there is no backend '{backend}' in NVIDIA's images; did you mean '{near}'?"
+        yield model.found(("backend",), words, fix=set_value(model.document, ("backend",), f'"{near}"'))
+
+
 RULES = (
     backend_not_determined,
     unexpected_platform,
     platform_and_backend,
     runtime_not_found,
     backend_not_there,
+    backend_misspelt,
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from trtkit.config import is_generated
 from trtkit.lint.finding import Severity
 from trtkit.lint.model import NO_VERSIONS, Found, Model, version_of
 from trtkit.lint.rule import rule
@@ -36,6 +37,10 @@ def no_version(model: Model) -> Iterator[Found]:
         words += f"; '{zeros[0]}' is ignored because of its leading zeros, rename it to '{int(zeros[0])}'"
     elif files:
         words += f"; '{files[0]}' is a file, put it into a folder of that name"
+    elif model.config.platform == "ensemble":
+        words += "; make an empty folder named 1"
+    elif model.document is not None and is_generated(model.document.text):
+        words += "; its config was generated: run `trtkit build`"
     else:
         words += "; put the model file into a folder named 1"
     yield model.found_in("", words)
