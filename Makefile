@@ -3,7 +3,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench fuzz clean
 
 demo: .venv/.demo
 	$(PY) scripts/demo.py
@@ -18,6 +18,10 @@ check: .venv/.test
 
 bench: .venv/.test
 	set -e; for file in benchmarks/*.py; do echo "== $$file"; $(PY) $$file; done
+
+# nothing that can lie in a repository makes `trtkit lint` raise: 100,000 inputs, some ten minutes
+fuzz: .venv/.test
+	$(PY) tests/test_lint_fuzz.py 100000
 
 .venv/.demo: pyproject.toml .ci/setup
 	@PYTHON=$(PYTHON) sh .ci/setup cpu,server,sklearn

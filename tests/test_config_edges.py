@@ -148,6 +148,13 @@ def test_a_variant_of_an_ensemble_takes_what_its_steps_take(size: int, told: str
         assert explained_ensemble(project, "e", steps, "v").config.max_batch_size == size
 
 
+def test_a_variant_of_an_ensemble_that_does_not_batch(tmp_path: Path) -> None:
+    models = {"e": {"ensemble": [{"model": "m"}], "configs": {"v": {"version_policy": {"all": {}}}}}}
+    (tmp_path / "trtkit.yaml").write_text(yaml.safe_dump({"models": models}))
+    steps = [read_config(CONFIG.replace("max_batch_size: 8", "max_batch_size: 0"), "m")]
+    assert explained_ensemble(load_project(tmp_path / "trtkit.yaml"), "e", steps, "v").config.max_batch_size == 0
+
+
 # -- text that is read
 
 
