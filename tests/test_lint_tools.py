@@ -221,6 +221,10 @@ def test_a_weight_is_in_another_file_only_where_it_says_so() -> None:
     weight.data_location = TensorProto.EXTERNAL
     graph = helper.make_graph([], "g", [], [], [weight])
     assert dict(header_of(helper.make_model(graph).SerializeToString()).external_data) == {"w.bin": 4}
+    del weight.external_data[:]
+    weight.external_data.add(key="offset", value="4")
+    graph = helper.make_graph([], "g", [], [], [weight])
+    assert header_of(helper.make_model(graph).SerializeToString()).external_data == {}, "it does not say where"
 
 
 def test_shapes_go_together() -> None:
