@@ -532,4 +532,5 @@ def test_the_version_of_transformers_is_part_of_the_key(saved: Callable[[str], P
     made = project(tmp_path, f"source: {{huggingface: {saved('ViTForImageClassification')}}}")
     inputs = export_inputs(made.models["m"])
     assert inputs["transformers"] == transformers.__version__
-    assert inputs["torch"] == torch.__version__
+    # the metadata of some builds leave out what they are for, as in 2.13.0+cu130
+    assert inputs["torch"].partition("+")[0] == torch.__version__.partition("+")[0]

@@ -174,7 +174,7 @@ def _step(
     model: str, version: int, config: ModelConfig | None, inputs: dict[str, str], outputs: dict[str, str]
 ) -> Step:
     backend = (config.backend or config.platform if config else "") or UNKNOWN
-    shown = str(version) if version > 0 else "latest"
+    shown = "latest" if version == -1 else str(version)  # 0 is no version, and the server refuses it
     return Step(model, shown, backend, config.max_batch_size if config else None, inputs, outputs)
 
 

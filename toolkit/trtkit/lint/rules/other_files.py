@@ -60,11 +60,13 @@ def number_of_labels(model: Model) -> Iterator[Found]:
     """
     for index, output in enumerate(model.config.output):
         entry = model.entry(output.label_filename.strip("/")) if output.label_filename else None
-        if entry is None or entry.kind != "file" or not output.dims or min(output.dims) < 1:
+        if entry is None or entry.kind not in ("file", "other") or not output.dims or min(output.dims) < 1:
             continue
         try:
             text = model.read(output.label_filename.strip("/"), _MOST_LABELS)
-        except OSError:
+        except OSError as exc:
+            words = f"{output.label_filename} cannot be read, so its labels are not counted: {exc.strerror or exc}"
+            yield model.found(("output", index, "label_filename"), words)
             continue
         lines, elements = len(text.splitlines()), math.prod(output.dims)
         if lines != elements and len(text) < _MOST_LABELS:
