@@ -385,7 +385,7 @@ def test_any_block_gives_a_config_or_one_sentence(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Blocks of real field names, so that values get as far as protobuf."""
-    folder = tmp_path_factory.getbasetemp()
+    folder = tmp_path_factory.mktemp("project")
     (folder / "m.onnx").write_bytes(b"")
     block = {}
     for field in data.draw(st.lists(st.sampled_from(list(ModelConfig.DESCRIPTOR.fields)), max_size=3)):

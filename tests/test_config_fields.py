@@ -257,7 +257,7 @@ def test_whole_messages_go_through_text_and_a_config_block(
     block = as_a_project_has_it(block)
     config = message_of(block, ModelConfig())
     assert read_config(to_text(config), "text") == config
-    assert through_yaml(block, tmp_path_factory.getbasetemp()) == config
+    assert through_yaml(block, tmp_path_factory.mktemp("project")) == config
 
 
 @settings(max_examples=100)
