@@ -41,7 +41,9 @@ def tensor_written_twice(model: Model) -> Iterator[Found]:
         step { model_name: "b" output_map { key: "y" value: "u" } }
     """
     wiring = wiring_of(model)
-    for tensor, (first, *others) in wiring.writers.items() if wiring else ():
+    if wiring is None:
+        return
+    for tensor, (first, *others) in wiring.writers.items():
         for entry in others:
             words = f"ensemble tensor '{tensor}' can appear in an output map only once"
             where = f"for ensemble '{model.config.name}' step {entry.step}"
@@ -65,8 +67,10 @@ def input_not_used(model: Model) -> Iterator[Found]:
         ensemble_scheduling { step { model_name: "m" input_map { key: "x" value: "x" } } }
     """
     wiring = wiring_of(model)
-    for name, index in wiring.inputs.items() if wiring else ():
-        if wiring and not wiring.known(name):
+    if wiring is None:
+        return
+    for name, index in wiring.inputs.items():
+        if not wiring.known(name):
             words = f"ensemble input '{name}' for ensemble '{model.config.name}' is not used"
             told = f"map it to an input of a step, or leave it out; steps read: {_listed(wiring.readers)}"
             yield model.found(("input", index), f"{words}; {told}")
@@ -87,8 +91,10 @@ def output_not_mapped(model: Model) -> Iterator[Found]:
         ensemble_scheduling { step { model_name: "m" output_map { key: "y" value: "scores" } } }
     """
     wiring = wiring_of(model)
-    for name, index in wiring.outputs.items() if wiring else ():
-        if wiring and not wiring.known(name):
+    if wiring is None:
+        return
+    for name, index in wiring.outputs.items():
+        if not wiring.known(name):
             words = f"ensemble output '{name}' for ensemble '{model.config.name}' is not used"
             told = f"map an output of a step to it; steps write: {_listed(wiring.writers)}"
             yield model.found(("output", index), f"{words}; {told}")
@@ -130,11 +136,12 @@ def read_but_not_written(model: Model) -> Iterator[Found]:
         ensemble_scheduling { step { model_name: "m" input_map { key: "x" value: "image" } } }
     """
     wiring = wiring_of(model)
-    for tensor, entry in wiring.unconnected.items() if wiring else ():
-        if wiring:
-            told = f"{_step(model, entry)} reads '{tensor}', which no step writes and which is no input"
-            names = {*wiring.inputs, *wiring.writers}
-            yield model.found(entry.path, f"{_not_ready(model, wiring, tensor)}; {told}; {near(tensor, names)}")
+    if wiring is None:
+        return
+    for tensor, entry in wiring.unconnected.items():
+        told = f"{_step(model, entry)} reads '{tensor}', which no step writes and which is no input"
+        names = {*wiring.inputs, *wiring.writers}
+        yield model.found(entry.path, f"{_not_ready(model, wiring, tensor)}; {told}; {near(tensor, names)}")
 
 
 @rule("ENS015", "tensor-written-but-not-read", server=True, fixable=True)
@@ -155,13 +162,14 @@ def written_but_not_read(model: Model) -> Iterator[Found]:
         ensemble_scheduling { step { model_name: "m" output_map { key: "y" value: "y" } } }
     """
     wiring = wiring_of(model)
-    for tensor, entry in wiring.unread.items() if wiring else ():
-        if wiring:
-            needed = any(each.tensor not in wiring.unread for each in wiring.writes[entry.step])
-            words = f"ensemble tensor '{tensor}' is unused in ensemble '{model.config.name}'"
-            told = f"{_step(model, entry)} writes it and nothing reads it: leave it out of the map"
-            fix = removed(model.document, entry.path) if needed else None
-            yield model.found(entry.path, f"{words}; {told}", fix=fix)
+    if wiring is None:
+        return
+    for tensor, entry in wiring.unread.items():
+        needed = any(each.tensor not in wiring.unread for each in wiring.writes[entry.step])
+        words = f"ensemble tensor '{tensor}' is unused in ensemble '{model.config.name}'"
+        told = f"{_step(model, entry)} writes it and nothing reads it: leave it out of the map"
+        fix = removed(model.document, entry.path) if needed else None
+        yield model.found(entry.path, f"{words}; {told}", fix=fix)
 
 
 @rule("ENS016", "steps-wait-for-each-other", server=True)
@@ -179,11 +187,12 @@ def steps_in_a_circle(model: Model) -> Iterator[Found]:
         step { model_name: "b" input_map { key: "x" value: "u" } output_map { key: "y" value: "t" } }
     """
     wiring = wiring_of(model)
-    for cycle in wiring.cycles if wiring else ():
-        if wiring:
-            circle = " -> ".join(entry.tensor for entry in (*cycle[:20], cycle[0]))
-            told = f"steps {', '.join(str(entry.step) for entry in cycle[:20])} wait for each other: {circle}"
-            yield model.found(cycle[0].path, f"{_not_ready(model, wiring, cycle[0].tensor)}; {told}")
+    if wiring is None:
+        return
+    for cycle in wiring.cycles:
+        circle = " -> ".join(entry.tensor for entry in (*cycle[:20], cycle[0]))
+        told = f"steps {', '.join(str(entry.step) for entry in cycle[:20])} wait for each other: {circle}"
+        yield model.found(cycle[0].path, f"{_not_ready(model, wiring, cycle[0].tensor)}; {told}")
 
 
 @rule("ENS017", "step-writes-an-input", Severity.WARNING)
@@ -206,8 +215,10 @@ def step_writes_input(model: Model) -> Iterator[Found]:
         }
     """
     wiring = wiring_of(model)
-    for tensor, entries in wiring.writers.items() if wiring else ():
-        if wiring and tensor in wiring.inputs:
+    if wiring is None:
+        return
+    for tensor, entries in wiring.writers.items():
+        if tensor in wiring.inputs:
             told = f"{_step(model, entries[0])} writes '{tensor}', which is an input of the ensemble"
             yield model.found(entries[0].path, f"{told}: its readers run twice or for ever; give it another name")
 
