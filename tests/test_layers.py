@@ -16,17 +16,17 @@ import trtkit
 
 PACKAGE = Path(trtkit.__file__).parent
 ORDER = (
-    "errors", "dtypes", "compat", "images", "signature", "project", "artifacts", "numerics", "tolerance", "metrics",
-    "samples", "export", "precision", "engine", "targets", "preflight", "accelerator", "container_build", "race",
-    "pbtxt", "config", "config_diff", "repository", "drawing", "lint", "build", "inspection", "scaffold", "server",
-    "doctor", "inference", "validate", "perf", "cli",
+    "errors", "dtypes", "compat", "parts", "images", "signature", "project", "artifacts", "numerics", "tolerance",
+    "metrics", "samples", "export", "precision", "engine", "targets", "preflight", "accelerator", "container_build",
+    "race", "pbtxt", "config", "config_diff", "repository", "drawing", "lint", "python_models", "build", "inspection",
+    "scaffold", "server", "doctor", "inference", "validate", "perf", "cli",
 )  # fmt: skip
 # the worker is the process the build starts, the plan its last step; neither is a layer of its own
 SAME = {
     "build_worker": "build", "build_process": "build", "build_plan": "build", "build_stages": "build",
     "build_check": "build", "build_plans": "build", "build_lint": "build", "build_configs": "build",
-    "build_warmups": "build", "build_order": "build", "build_results": "build", "build_gpu": "build", "gpu": "compat",
-    "doctor_probes": "doctor", "__main__": "cli",
+    "build_warmups": "build", "build_order": "build", "build_results": "build", "build_gpu": "build",
+    "build_python": "build", "gpu": "compat", "doctor_probes": "doctor", "__main__": "cli",
 }  # fmt: skip
 # the top of DESIGN.md's table: foreign packages with one home each
 HOMES = {

@@ -73,7 +73,7 @@ def embedded_launch() -> Launch:
     backends = {f"python/{file.name}": file for file in (root / "backends" / "python").iterdir() if file.is_file()}
     backends["python/triton_python_backend_stub"] = stub
     for folder in python_backends_folder().iterdir():
-        if (folder / "model.py").is_file():
+        if (folder / "model.py").is_file() and not (folder / "config.pbtxt").is_file():  # with one it is a model
             backends[folder.name] = folder
     caches = f"--cache-directory={root / 'caches'}"
     return Launch((str(root / "bin" / "tritonserver"), caches), env, backends)
