@@ -9,40 +9,31 @@ Triton runs one process of this for each model instance.
 
 from __future__ import annotations
 
+import functools
+import gc
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from trtkit_ort_check import check
-from trtkit_ort_config import Graph, Tensor, complete, is_complete
+from trtkit_ort_config import complete, is_complete
+from trtkit_ort_exact import needs_exact_runs, run_exactly
+from trtkit_ort_ragged import batch_inputs, scattered, scattered_outputs
 from trtkit_ort_session import graph_of, model_path, open_session, ort_message, read_graph, run_options
+from trtkit_ort_state import States
+from trtkit_ort_tensors import decoded, inputs_of, output_tensor
 
 # `is_cancelled` asks the server and waits for its answer: 70 to 80 µs measured, against 110 µs for a whole
 # request of a small model. It is asked where a request's own compute is at least this long, so that it
 # costs at most a few percent.
 _CANCELLATION_CHECK_SECONDS = 0.002
 
-
-class _Call(NamedTuple):
-    """One request, read.
-
-    Attributes:
-        position: of its response in the list that `execute` returns.
-        feed: its tensors, by name; the batch is the first dimension when the model batches.
-        outputs: the names it asks for, in the configuration's order.
-    """
-
-    position: int
-    feed: dict[str, np.ndarray]
-    outputs: list[str]
-
-    @property
-    def rows(self) -> int:
-        """The batch size of the request."""
-        return len(next(iter(self.feed.values())))
+# Triton's functions compare a type with one after the other, for each tensor: 3 µs
+pb_utils.numpy_to_triton_type = functools.cache(pb_utils.numpy_to_triton_type)
+pb_utils.triton_to_numpy_type = functools.cache(pb_utils.triton_to_numpy_type)
 
 
 class TritonPythonModel:
@@ -58,15 +49,21 @@ class TritonPythonModel:
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Open the session and check the configuration against it."""
-        config = json.loads(args["model_config"])
+        self._config = config = json.loads(args["model_config"])
         path = model_path(pb_utils.get_model_dir(), config)
         self._session = open_session(path, config, args["model_instance_kind"], args["model_instance_device_id"])
-        graph = graph_of(self._session)
+        self._graph = graph = graph_of(self._session)
         check(config, graph)
         self._name = config["name"]
         self._batching = config["max_batch_size"] > 0
-        self._converters = _converters(graph)
-        self._output_dims = {entry["name"]: tuple(entry["dims"]) for entry in config["output"]}
+        self._inputs = inputs_of(config, graph)
+        self._texts = [each.name for each in self._inputs if each.text]
+        self._outputs = {entry["name"]: entry["dims"] for entry in config["output"]}
+        self._scattered = scattered_outputs(config)
+        self._states = States(config)
+        self._exact = needs_exact_runs([*graph.inputs.values(), *graph.outputs.values()])
+        self._has_empty_slots = "sequence_batching" in config and "oldest" not in config["sequence_batching"]
+        self._decoupled = config.get("model_transaction_policy", {}).get("decoupled", False)
         self._run_options = run_options(config)
         self._seconds_per_request = 0.0
         threads = self._session.get_session_options().intra_op_num_threads
@@ -74,150 +71,132 @@ class TritonPythonModel:
             f"Created session for instance: {args['model_instance_name']} "
             f"({', '.join(self._session.get_providers())}; intra-op threads: {threads})"
         )
+        gc.collect()
+        gc.freeze()  # what is loaded stays: the collector need not go through it again and again
 
-    def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer each request: those of equal shapes in one run, and a wrong one alone with its error."""
-        responses: list[Any] = [None] * len(requests)
-        for calls in self._batches(requests, responses):
-            for call, response in zip(calls, self._answer(calls), strict=True):
-                responses[call.position] = response
-        return responses
+    def execute(self, requests: Sequence[Any]) -> list[Any] | None:
+        """Answer each request: all in one run where that goes, and a wrong one alone with its error."""
+        if self._states.outputs:
+            self._states.enter(requests)
+        if not self._has_empty_slots and self._seconds_per_request < _CANCELLATION_CHECK_SECONDS:
+            responses = self._answers(requests)
+        else:
+            dropped = [self._dropped(request) for request in requests]
+            live = iter(self._answers([r for r, drop in zip(requests, dropped, strict=True) if drop is None]))
+            responses = [next(live) if drop is None else drop for drop in dropped]
+        return self._sent(requests, responses) if self._decoupled else responses
 
     def finalize(self) -> None:
         """Release the session before the process ends."""
         self._session = None
 
-    def _batches(self, requests: Sequence[Any], responses: list[Any]) -> Iterator[list[_Call]]:
-        """The requests that can run together; empty, cancelled and unreadable ones are answered here."""
-        ask_cancelled = self._seconds_per_request >= _CANCELLATION_CHECK_SECONDS
-        batches: dict[Any, list[_Call]] = {}
-        for position, request in enumerate(requests):
-            requested = request.requested_output_names()
-            if not requested:  # the sequence batcher fills empty slots with requests of uninitialised data
-                responses[position] = pb_utils.InferenceResponse([])
-                continue
-            if ask_cancelled and request.is_cancelled():
-                pb_utils.Logger.log_verbose(f"dropped a cancelled request of model '{self._name}'")
-                responses[position] = _error("the request was cancelled", pb_utils.TritonError.CANCELLED)
-                continue
+    def _dropped(self, request: Any) -> Any:
+        """The response to a request that is not computed; None for all others."""
+        if self._has_empty_slots and not request.requested_output_names():  # its tensors were never filled in
+            return pb_utils.InferenceResponse([])
+        if self._seconds_per_request >= _CANCELLATION_CHECK_SECONDS and request.is_cancelled():
+            pb_utils.Logger.log_verbose(f"dropped a cancelled request of model '{self._name}'")
+            return _error("the request was cancelled", pb_utils.TritonError.CANCELLED)
+        return None
+
+    def _sent(self, requests: Sequence[Any], responses: Sequence[Any]) -> None:
+        for request, response in zip(requests, responses, strict=True):
+            request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def _answers(self, requests: Sequence[Any]) -> list[Any]:
+        """One response per request. When they fail together, each half is tried: that finds the wrong ones soon."""
+        if self._batching or len(requests) == 1:
             try:
-                call = _Call(position, self._feed(request), [n for n in self._output_dims if n in requested])
-            except Exception as error:  # whatever is wrong with it, the others must be served
-                responses[position] = _error(f"model '{self._name}': {error}", pb_utils.TritonError.INTERNAL)
-                continue
-            if self._batching and len(requests) > 1:
-                batches.setdefault(_signature(call), []).append(call)
-            else:
-                yield [call]
-        yield from batches.values()
+                return self._run(requests)
+            except Exception as error:  # ONNX Runtime's exceptions share no base class
+                if len(requests) == 1:
+                    return [_error(self._reason(error), pb_utils.TritonError.INTERNAL)]
+        if not requests:
+            return []
+        middle = (len(requests) + 1) // 2
+        return self._answers(requests[:middle]) + self._answers(requests[middle:])
 
-    def _feed(self, request: Any) -> dict[str, np.ndarray]:
-        feed = {}
-        for tensor in request.inputs():
-            name, value = tensor.name(), tensor.as_numpy()
-            convert = self._converters.get(name)
-            feed[name] = convert(value) if convert else value
-        return feed
-
-    def _answer(self, calls: list[_Call]) -> list[Any]:
-        try:
-            return self._run(calls)
-        except Exception as error:  # ONNX Runtime's exceptions share no base class
-            if len(calls) > 1:
-                return [response for call in calls for response in self._answer([call])]
-            return [_error(self._reason(error), pb_utils.TritonError.INTERNAL)]
-
-    def _run(self, calls: list[_Call]) -> list[Any]:
-        """One run of the session for all calls, which have equal shapes but for the batch."""
-        feed, names = calls[0].feed, calls[0].outputs
-        if len(calls) > 1:
-            feed = {name: np.concatenate([call.feed[name] for call in calls]) for name in feed}
-            names = [name for name in self._output_dims if any(name in call.outputs for call in calls)]
+    def _run(self, requests: Sequence[Any]) -> list[Any]:
+        """One run of the session for all requests."""
+        arrays = self._gathered(requests)
+        if self._states.outputs:
+            self._states.recall(requests, arrays)
+        feed = {each.name: each.joined(arrays[each.name]) for each in self._inputs if each.name in arrays}
+        if "batch_input" in self._config:
+            feed.update(batch_inputs(self._config, _shapes(arrays)))
+        names = self._wanted(requests)
         started = time.perf_counter()
-        values = self._session.run(names, feed, self._run_options)
-        self._seconds_per_request = (time.perf_counter() - started) / len(calls)
-        outputs = dict(zip(names, values, strict=True))
+        values = self._computed(names, feed)
+        self._seconds_per_request = (time.perf_counter() - started) / len(requests)
+        pieces = {name: self._split(name, value, arrays) for name, value in zip(names, values, strict=True)}
+        if self._states.outputs:
+            self._states.keep(requests, pieces)
+        return self._responses(len(requests), pieces)
+
+    def _gathered(self, requests: Sequence[Any]) -> dict[str, list[np.ndarray]]:
+        """The tensors of each input, one per request; without the optional inputs that a request does not have."""
+        if len(self._inputs) == 1:  # there is no need to ask for names
+            name, read, *_ = self._inputs[0]
+            return {name: [read(request.inputs()[0]) for request in requests]}
+        tensors = [{tensor.name(): tensor for tensor in request.inputs()} for request in requests]
+        return {
+            name: [read(each[name]) for each in tensors] for name, read, *_ in self._inputs if name in tensors[0]
+        }
+
+    def _wanted(self, requests: Sequence[Any]) -> list[str]:
+        """The outputs that some request asks for, and the states; Triton takes the others out of a response."""
+        if len(self._outputs) == 1 and not self._states.outputs:
+            return list(self._outputs)
+        asked = {name for request in requests for name in request.requested_output_names()}
+        return [name for name in self._graph.outputs if name in asked or name in self._states.outputs]
+
+    def _computed(self, names: Sequence[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        if not self._exact:
+            try:
+                texts = {name: decoded(feed[name]) for name in self._texts if name in feed}
+                return self._session.run(names, {**feed, **texts}, self._run_options)
+            except UnicodeDecodeError:
+                pass  # an input or an output has other bytes
+        return run_exactly(self._session, self._graph, names, feed, self._run_options)
+
+    def _split(self, name: str, value: np.ndarray, arrays: Mapping[str, list[np.ndarray]]) -> list[np.ndarray]:
+        """What each request gets of an output; views."""
+        if name in self._scattered:
+            source, dims = self._scattered[name]
+            return scattered(value, dims, _shapes(arrays)[source])
         if not self._batching:
-            return [self._response(outputs)]  # these models' calls come one by one
-        self._check_rows(feed, outputs)
-        return self._split(calls, outputs)
-
-    def _check_rows(self, feed: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
-        rows = len(next(iter(feed.values())))
-        for name, value in outputs.items():
-            if value.shape[:1] != (rows,):
-                raise ValueError(
-                    f"output '{name}' of model '{self._name}' has shape {list(value.shape)} for a batch of "
-                    f"{rows}; its first dimension is not the batch, so the model needs max_batch_size: 0"
-                )
-
-    def _split(self, calls: list[_Call], outputs: Mapping[str, np.ndarray]) -> list[Any]:
-        responses, start = [], 0
-        for call in calls:
-            stop = start + call.rows
-            responses.append(self._response({name: outputs[name][start:stop] for name in call.outputs}))
+            # Triton has no scalars: as many dimensions of 1 as the configuration says
+            return [value if value.ndim else value.reshape(self._outputs[name])]
+        pieces, start = [], 0
+        for array in next(iter(arrays.values())):
+            stop = start + len(array)
+            pieces.append(value[start:stop])
             start = stop
-        return responses
+        if start > len(value):
+            raise ValueError(
+                f"failed to split the output tensor '{name}' in responses: expected batch size of atleast {start} in "
+                f"model output, got {len(value)}"
+            )
+        return pieces
 
-    def _response(self, outputs: Mapping[str, np.ndarray]) -> Any:
-        tensors = []
-        for name, value in outputs.items():
-            if value.ndim == 0:  # Triton has no scalars: as many dimensions of 1 as the configuration says
-                value = value.reshape(self._output_dims[name])
-            tensors.append(pb_utils.Tensor(name, value))
-        return pb_utils.InferenceResponse(tensors)
+    def _responses(self, count: int, pieces: Mapping[str, Sequence[np.ndarray]]) -> list[Any]:
+        elements = {name: self._graph.outputs[name].element for name in pieces if name in self._outputs}
+        return [
+            pb_utils.InferenceResponse(
+                [output_tensor(name, element, pieces[name][index]) for name, element in elements.items()]
+            )
+            for index in range(count)
+        ]
 
     def _reason(self, error: Exception) -> str:
-        if isinstance(error, UnicodeDecodeError):
-            return (
-                f"model '{self._name}': a string of its output is not UTF-8 ({error}), and ONNX Runtime's "
-                "Python API has no other way to give it; the C++ backend has"
-            )
-        if isinstance(error, ValueError):  # of _check_rows, or of the Python part of ONNX Runtime
-            return str(error)
-        return ort_message(error)
+        if str(error).startswith("[ONNXRuntimeError]"):
+            return ort_message(error)
+        return f"model '{self._name}': {error}"
 
 
 def _error(message: str, code: int) -> Any:
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
 
 
-def _signature(call: _Call) -> frozenset[tuple[str, tuple[int, ...], str]]:
-    """Equal for calls that can be concatenated along their first dimension."""
-    return frozenset((name, value.shape[1:], value.dtype.char) for name, value in call.feed.items())
-
-
-def _converters(graph: Graph) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """What the tensors of some inputs have to go through, by input name."""
-    return {
-        tensor.name: converter
-        for tensor in (*graph.inputs.values(), *graph.initializers.values())
-        if (converter := _converter(tensor))
-    }
-
-
-def _converter(tensor: Tensor) -> Callable[[np.ndarray], np.ndarray] | None:
-    if tensor.element != "string":
-        return None if tensor.shape else _scalar
-    return _strings if tensor.shape else lambda value: _scalar(_strings(value))
-
-
-def _scalar(value: np.ndarray) -> np.ndarray:
-    """A scalar arrives as [1]; a tensor of unknown rank, which a graph shows alike, keeps its shape."""
-    return value.reshape(()) if value.size == 1 else value
-
-
-def _strings(value: np.ndarray) -> np.ndarray:
-    """Triton's array of bytes objects as ONNX Runtime takes it.
-
-    It would turn bytes objects into their ``repr``, so they become str. Where one of them is not UTF-8 all
-    become bytes of one width, of which it takes each up to the first zero byte (as the C++ backend does),
-    reading on into the next where there is none.
-    """
-    flat = value.ravel()
-    try:
-        decoded = np.array([item.decode() for item in flat], dtype=np.object_)
-    except UnicodeDecodeError:
-        width = max(map(len, flat)) + 1
-        decoded = np.array(list(flat), dtype=f"S{width}")
-    return decoded.reshape(value.shape)
+def _shapes(arrays: Mapping[str, Sequence[np.ndarray]]) -> dict[str, list[tuple[int, ...]]]:
+    return {name: [array.shape for array in values] for name, values in arrays.items()}

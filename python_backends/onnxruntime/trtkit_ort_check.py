@@ -39,34 +39,12 @@ def problems(config: Mapping[str, Any], graph: Graph) -> Iterator[Problem]:
     """Everything that keeps the graph from being served as configured; for arguments see `check`."""
     yield from _feature_problems(config)
     yield from _control_problems(config, graph)
+    yield from _state_problems(config, graph)
     yield from _input_count_problems(config, graph)
     known = {"input": {**graph.inputs, **graph.initializers}, "output": graph.outputs}
     for kind, tensors in known.items():
         for index, entry in enumerate(config[kind]):
             yield from _tensor_problems(config, (kind, index), entry, tensors)
-
-
-def _feature_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
-    sequence = config.get("sequence_batching") or {}
-    ragged = [i for i, entry in enumerate(config["input"]) if entry.get("allow_ragged_batch")]
-    used: dict[str, tuple[Path, Any]] = {
-        "batch_input": (("batch_input",), config.get("batch_input")),
-        "batch_output": (("batch_output",), config.get("batch_output")),
-        "allow_ragged_batch": (("input", *ragged[:1], "allow_ragged_batch"), ragged),
-        "sequence_batching.state": (("sequence_batching", "state"), sequence.get("state")),
-        "model_transaction_policy.decoupled": (
-            ("model_transaction_policy", "decoupled"),
-            (config.get("model_transaction_policy") or {}).get("decoupled"),
-        ),
-    }
-    for name, (path, value) in used.items():
-        if value:
-            yield Problem(
-                "feature",
-                path,
-                f"model '{config['name']}' uses {name}, which trtkit's Python-based onnxruntime backend does not "
-                "support; serve it with the C++ backend of a tritonserver container",
-            )
 
 
 def _controls(config: Mapping[str, Any]) -> dict[str, tuple[Path, str]]:
@@ -78,6 +56,19 @@ def _controls(config: Mapping[str, Any]) -> dict[str, tuple[Path, str]]:
             path = ("sequence_batching", "control_input", index)
             controls[entry["name"]] = path, typed[0] if typed else control["data_type"]
     return controls
+
+
+def _feature_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
+    """The one thing of the C++ backend that cannot be had: libtriton_python.so refuses every request that has it."""
+    for name, (path, data_type) in _controls(config).items():
+        if data_type == "TYPE_STRING":
+            yield Problem(
+                "feature",
+                path,
+                f"model '{config['name']}', sequence control '{name}': tritonserver's Python backend refuses every "
+                "request with a control of TYPE_STRING; use TYPE_UINT64, to which the server hashes string "
+                "correlation IDs, or serve it with the C++ backend of a tritonserver container",
+            )
 
 
 def _control_problems(config: Mapping[str, Any], graph: Graph) -> Iterator[Problem]:
@@ -98,6 +89,21 @@ def _control_problems(config: Mapping[str, Any], graph: Graph) -> Iterator[Probl
                 f"{where}, the model expects data-type {tensor.element.upper()} but the model configuration "
                 f"specifies data-type {data_type}",
             )
+
+
+def _state_problems(config: Mapping[str, Any], graph: Graph) -> Iterator[Problem]:
+    """Checked here, while the C++ backend finds them in the first request."""
+    for index, entry in enumerate((config.get("sequence_batching") or {}).get("state", ())):
+        for kind, tensors in (("input", graph.inputs), ("output", graph.outputs)):
+            path, name = ("sequence_batching", "state", index), entry[f"{kind}_name"]
+            where = f"unable to load model '{config['name']}', configuration expects"
+            if name not in tensors:
+                message = f"{where} {kind} state '{name}', model provides {', '.join(sorted(tensors)) or 'none'}"
+                yield Problem("state", (*path, f"{kind}_name"), message)
+            elif CONFIG_TYPES.get(tensors[name].element) != entry["data_type"]:
+                provided = CONFIG_TYPES.get(tensors[name].element, tensors[name].element)
+                message = f"{where} datatype {entry['data_type']} for {kind} state '{name}', model provides {provided}"
+                yield Problem("state", (*path, "data_type"), message)
 
 
 def _input_count_problems(config: Mapping[str, Any], graph: Graph) -> Iterator[Problem]:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 # another value, see README.md.
 DEFAULT_MAX_BATCH_SIZE = 4
 
-# ONNX Runtime's name of an element type -> the model configuration's. BF16 is absent because the C++
-# backend refuses it too (github.com/triton-inference-server/server/issues/8464).
+# ONNX Runtime's name of an element type -> the model configuration's. The C++ backend refuses BF16
+# (github.com/triton-inference-server/server/issues/8464).
 CONFIG_TYPES = {
     "bool": "TYPE_BOOL",
     "uint8": "TYPE_UINT8",
@@ -30,6 +30,7 @@ CONFIG_TYPES = {
     "int32": "TYPE_INT32",
     "int64": "TYPE_INT64",
     "float16": "TYPE_FP16",
+    "bfloat16": "TYPE_BF16",
     "float": "TYPE_FP32",
     "double": "TYPE_FP64",
     "string": "TYPE_STRING",
