@@ -139,9 +139,7 @@ class TritonPythonModel:
             name, read, *_ = self._inputs[0]
             return {name: [read(request.inputs()[0]) for request in requests]}
         tensors = [{tensor.name(): tensor for tensor in request.inputs()} for request in requests]
-        return {
-            name: [read(each[name]) for each in tensors] for name, read, *_ in self._inputs if name in tensors[0]
-        }
+        return {name: [read(each[name]) for each in tensors] for name, read, *_ in self._inputs if name in tensors[0]}
 
     def _wanted(self, requests: Sequence[Any]) -> list[str]:
         """The outputs that some request asks for, and the states; Triton takes the others out of a response."""
@@ -163,7 +161,7 @@ class TritonPythonModel:
         """What each request gets of an output; views."""
         if name in self._scattered:
             source, dims = self._scattered[name]
-            return scattered(value, dims, _shapes(arrays)[source])
+            return scattered(name, value, dims, _shapes(arrays)[source])
         if not self._batching:
             # Triton has no scalars: as many dimensions of 1 as the configuration says
             return [value if value.ndim else value.reshape(self._outputs[name])]

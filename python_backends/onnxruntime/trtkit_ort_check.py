@@ -41,6 +41,7 @@ def problems(config: Mapping[str, Any], graph: Graph) -> Iterator[Problem]:
     yield from _control_problems(config, graph)
     yield from _state_problems(config, graph)
     yield from _input_count_problems(config, graph)
+    yield from _batch_input_problems(config, graph)
     known = {"input": {**graph.inputs, **graph.initializers}, "output": graph.outputs}
     for kind, tensors in known.items():
         for index, entry in enumerate(config[kind]):
@@ -104,6 +105,20 @@ def _state_problems(config: Mapping[str, Any], graph: Graph) -> Iterator[Problem
                 provided = CONFIG_TYPES.get(tensors[name].element, tensors[name].element)
                 message = f"{where} datatype {entry['data_type']} for {kind} state '{name}', model provides {provided}"
                 yield Problem("state", (*path, "data_type"), message)
+
+
+def _batch_input_problems(config: Mapping[str, Any], graph: Graph) -> Iterator[Problem]:
+    """Checked here, while the C++ backend finds them in the first request."""
+    where = f"unable to load model '{config['name']}', configuration expects"
+    for index, entry in enumerate(config.get("batch_input", ())):
+        path = ("batch_input", index)
+        for target, name in enumerate(entry["target_name"]):
+            if name not in graph.inputs:
+                message = f"{where} batch input '{name}', model provides {', '.join(sorted(graph.inputs)) or 'none'}"
+                yield Problem("batch_input", (*path, "target_name", target), message)
+            elif (provided := CONFIG_TYPES.get(graph.inputs[name].element)) != entry["data_type"]:
+                message = f"{where} datatype {entry['data_type']} for batch input '{name}', model provides {provided}"
+                yield Problem("batch_input", (*path, "data_type"), message)
 
 
 def _input_count_problems(config: Mapping[str, Any], graph: Graph) -> Iterator[Problem]:

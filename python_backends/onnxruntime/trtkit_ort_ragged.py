@@ -58,11 +58,12 @@ def scattered_outputs(config: Mapping[str, Any]) -> dict[str, tuple[str, list[in
     }
 
 
-def scattered(array: np.ndarray, dims: Sequence[int], shapes: Shapes) -> list[np.ndarray]:
+def scattered(name: str, array: np.ndarray, dims: Sequence[int], shapes: Shapes) -> list[np.ndarray]:
     """What each request gets of an output: its elements lie one request after another.
 
     Args:
-        array: the output of the whole batch.
+        name: of the output.
+        array: its elements for the whole batch.
         dims: of the output of one request; -1 where it is as in the input.
         shapes: of the source input in each request.
 
@@ -72,5 +73,8 @@ def scattered(array: np.ndarray, dims: Sequence[int], shapes: Shapes) -> list[np
     wanted = [[shape[i] if dim == -1 else dim for i, dim in enumerate(dims)] for shape in shapes]
     ends = np.cumsum([math.prod(shape) for shape in wanted])
     if ends[-1] > array.size:
-        raise ValueError(f"the requests' shapes have {ends[-1]} elements and the output has {array.size}")
+        raise ValueError(
+            f"failed to scatter the output tensor '{name}' in responses: expected {ends[-1]} elements in model output, "
+            f"got {array.size}"
+        )
     return [piece.reshape(shape) for piece, shape in zip(np.split(array.ravel(), ends), wanted, strict=False)]

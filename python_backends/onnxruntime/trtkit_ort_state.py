@@ -75,8 +75,8 @@ class States:
         for index, request in enumerate(requests):
             key = self._keys[id(request)]
             self._kept.pop(key, None)
-            if not request.flags() & _END:  # copies: a view would keep the whole batch's memory
-                self._kept[key] = {name: outputs[output][index].copy() for output, name in self.outputs.items()}
+            if not request.flags() & _END:
+                self._kept[key] = {name: _copy(outputs[output][index]) for output, name in self.outputs.items()}
         # sequences that nobody ends go without a word; one that is over was used before any that is not
         while self._most is not None and len(self._kept) > self._most:
             del self._kept[next(iter(self._kept))]
@@ -84,3 +84,11 @@ class States:
 
 def _blank(array: np.ndarray) -> np.ndarray:
     return np.full_like(array, b"" if array.dtype == np.object_ else 0)
+
+
+def _copy(array: np.ndarray) -> np.ndarray:
+    """An input of the next run; no view, which would keep the whole batch's memory."""
+    copy = array.copy()
+    if array.dtype == np.object_:
+        copy.ravel()[:] = [item.encode() if isinstance(item, str) else item for item in array.ravel()]
+    return copy

@@ -56,8 +56,11 @@ def as_triton_json(config: ModelConfig) -> dict[str, Any]:
     for kind in ("input", "output"):
         found[kind] = [_tensor_json(entry) for entry in found.get(kind, ())]
     found.setdefault("batch_input", [])
-    for entry in found.get("batch_output", ()):
+    for entry in (*found["batch_input"], *found.get("batch_output", ())):
         entry.setdefault("target_name", [])
+        entry.setdefault("data_type", "TYPE_INVALID")
+    for entry in found.get("sequence_batching", {}).get("state", ()):
+        entry.update({"input_name": "", "output_name": "", "data_type": "TYPE_INVALID", **entry})
     for entry in found.get("sequence_batching", {}).get("control_input", ()):
         entry.setdefault("name", "")
         for control in entry.setdefault("control", []):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from difflib import get_close_matches
+from typing import Any
 
 from trtkit.lint.edits import set_value
 from trtkit.lint.finding import Fix, Severity
@@ -16,6 +17,7 @@ from trtkit.lint.model import Found, Model
 from trtkit.lint.onnx_header import OnnxHeader, Tensor
 from trtkit.lint.ort_backend import Problem
 from trtkit.lint.rule import rule
+from trtkit.lint.shapes import type_of
 
 
 def _of(model: Model, kind: str, side: str = "") -> Iterator[Problem]:
@@ -155,14 +157,13 @@ def _set(model: Model, problem: Problem, value: str) -> Fix | None:
 def unsupported_data_type(model: Model) -> Iterator[Found]:
     """The config or the graph has a tensor of a type that the backend does not serve.
 
-    Triton has no FP8 or 4-bit tensors, and the onnxruntime backend refuses BF16 although Triton knows it
-    (server issue 8464). Inside of the graph they are fine.
+    Triton has no FP8 or 4-bit tensors. Inside of the graph they are fine.
 
     Wrong:
-        input { name: "x" data_type: TYPE_BF16 dims: [ 8 ] }
+        <opset_import: ["" : 19]> g (float8e4m3fn[N, 4] x) => (float[N, 4] y) { y = Cast <to = 1> (x) }
 
     Right:
-        input { name: "x" data_type: TYPE_FP32 dims: [ 8 ] }
+        <opset_import: ["" : 19]> g (float[N, 4] x) => (float[N, 4] y) { y = Neg (x) }
     """
     for problem in _of(model, "unsupported_type"):
         yield model.found(problem.path, f"{problem.message}; cast it in the graph, e.g. to FP32 or FP16")
@@ -289,20 +290,86 @@ def sequence_control(model: Model) -> Iterator[Found]:
 def only_in_containers(model: Model) -> Iterator[Found]:
     """The model uses what trtkit's Python-based onnxruntime backend has not.
 
-    NVIDIA's containers serve it; the embedded server of ``trtkit serve`` does not, so the model cannot be tried
-    without a container.
+    The embedded server of ``trtkit serve`` cannot serve it, so the model cannot be tried without a container: that
+    server's Python backend fails every request with a string control. With TYPE_UINT64 clients may still send
+    strings; the server hands their hashes over.
 
     Wrong:
-        model_transaction_policy { decoupled: true }
+        control_input { name: "CORRID" control { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_STRING } }
 
     Right:
-        model_transaction_policy { decoupled: false }
+        control_input { name: "CORRID" control { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 } }
     """
     for problem in _of(model, "feature"):
         yield model.found(problem.path, problem.message)
 
 
+@rule("ONX113", "sequence-state", server=True)
+def sequence_state(model: Model) -> Iterator[Found]:
+    """A state of sequence batching does not fit the graph.
+
+    The state goes into the input of its input_name and comes out of the output of its output_name, both of its
+    data type. NVIDIA's backend counts the inputs at load, and finds the rest at the first request (onnxruntime.cc,
+    ValidateInputs and ValidateOutputs).
+
+    Wrong:
+        state { input_name: "h" output_name: "hidden" data_type: TYPE_FP32 dims: [ 4 ] }
+
+    Right:
+        state { input_name: "h" output_name: "h_out" data_type: TYPE_FP32 dims: [ 4 ] }
+    """
+    for problem in _of(model, "state"):
+        yield model.found(problem.path, problem.message)
+
+
+@rule("ONX115", "batch-input-target", server=True)
+def batch_input_target(model: Model) -> Iterator[Found]:
+    """A batch_input does not fit an input of the graph.
+
+    The backend makes the tensor, of the entry's data type, and gives it to the input of each target_name. NVIDIA's
+    backend counts the inputs at load, and finds the rest at the first request (onnxruntime.cc, ValidateInputs).
+
+    Wrong:
+        batch_input { kind: BATCH_ELEMENT_COUNT target_name: "counts" data_type: TYPE_FP32 source_input: "x" }
+
+    Right:
+        batch_input { kind: BATCH_ELEMENT_COUNT target_name: "count" data_type: TYPE_FP32 source_input: "x" }
+    """
+    for problem in _of(model, "batch_input"):
+        yield model.found(problem.path, problem.message)
+
+
+@rule("ONX114", "only-in-python")
+def only_in_python(model: Model) -> Iterator[Found]:
+    """The model has a tensor of a type that only trtkit's Python-based onnxruntime backend serves.
+
+    NVIDIA's containers refuse BF16 in an input, an output or a state, although Triton knows it (server issue 8464):
+    the model works on the embedded server of ``trtkit serve`` and nowhere else. Inside of the graph BF16 is fine.
+
+    Wrong:
+        input { name: "x" data_type: TYPE_BF16 dims: [ 8 ] }
+
+    Right:
+        input { name: "x" data_type: TYPE_FP32 dims: [ 8 ] }
+    """
+    if model.config.backend != "onnxruntime":
+        return
+    config = model.onnx.completed or model.config
+    tensors: list[tuple[tuple[str | int, ...], str, Any]] = [
+        ((kind, *([index] if getattr(model.config, kind) else [])), f"{kind} '{entry.name}'", entry)
+        for kind in ("input", "output")
+        for index, entry in enumerate(getattr(config, kind))
+    ]
+    for index, state in enumerate(config.sequence_batching.state):
+        tensors.append((("sequence_batching", "state", index, "data_type"), f"state '{state.input_name}'", state))
+    for path, what, entry in tensors:
+        if type_of(entry) == "TYPE_BF16":
+            message = f"{what} is TYPE_BF16, which NVIDIA's onnxruntime backend refuses"
+            yield model.found(path, f"{message}; cast it in the graph, e.g. to FP32 or FP16")
+
+
 RULES = (
     unknown_input, unknown_output, number_of_inputs, data_type, unsupported_data_type, dims, dims_of_a_scalar,
     fixed_batch, cannot_be_completed, optional_input, sequence_control, only_in_containers,
+    sequence_state, only_in_python, batch_input_target,
 )  # fmt: skip

@@ -64,7 +64,8 @@ def unknown_input(model: Model) -> Iterator[Found]:
 def unknown_output(model: Model) -> Iterator[Found]:
     """The code makes an output that the config does not have, so it is never sent.
 
-    Code that calls other models makes their inputs by the same class, and is not looked at.
+    Code that calls other models makes their inputs by the same class, and is not looked at; nor are outputs whose name
+    the code compares with those that are asked for.
 
     Wrong:
         pb_utils.Tensor("SCORES", scores)    # and output { name: "scores" ... }
@@ -75,10 +76,18 @@ def unknown_output(model: Model) -> Iterator[Found]:
     known = _outputs(model)
     for source in model.python if known else ():
         if not _completes_itself(model, source) and not source.mentions("InferenceRequest"):
+            asked_for = set(_compared(source))
             for use in _made(source):
-                if use.name not in known:
+                if use.name not in known and use.name not in asked_for:
                     words = f"the config has no output '{use.name}'; {nearest(use.name, known)}"
                     yield _found(model, source, use, words)
+
+
+def _compared(source: PythonSource) -> Iterator[str]:
+    """Texts on the left of a comparison, as in ``"scores" in request.requested_output_names()``."""
+    for node in ast.walk(source.tree) if source.tree else ():
+        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Constant) and isinstance(node.left.value, str):
+            yield node.left.value
 
 
 def _made(source: PythonSource) -> Iterator[Use]:
