@@ -3,7 +3,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: demo test check bench fuzz clean
+.PHONY: demo test check bench fuzz onnx-cases clean
 
 demo: .venv/.demo
 	$(PY) scripts/demo.py
@@ -23,12 +23,16 @@ bench: .venv/.test
 fuzz: .venv/.test
 	$(PY) tests/test_lint_fuzz.py 100000
 
+# each of ONNX's backend cases that ONNX Runtime can run, through the real server: a table, some ten minutes
+onnx-cases: .venv/.test
+	$(PY) tests/onnx_backend_cases.py
+
 .venv/.demo: pyproject.toml .ci/setup
-	@PYTHON=$(PYTHON) sh .ci/setup cpu,server,sklearn
+	@PYTHON=$(PYTHON) sh .ci/setup cpu,server,sklearn,text
 	@touch $@
 
 .venv/.test: pyproject.toml .ci/setup
-	@PYTHON=$(PYTHON) sh .ci/setup cpu,server,sklearn,torch,huggingface,modelopt,rtx,dev
+	@PYTHON=$(PYTHON) sh .ci/setup cpu,server,sklearn,text,torch,huggingface,modelopt,rtx,dev
 	@touch $@ .venv/.demo
 
 clean:
