@@ -10,14 +10,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from train_digits import write_images
 from trtkit import find_project, serve
+from trtkit.server import RunningServer, connect
+from trtkit.validate import why_no_reference
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = Path(".trtkit") / "reports"
@@ -42,14 +47,14 @@ def read(name: str) -> dict[str, Any]:
 
 def summary(models: list[str]) -> Table:
     """One row per model, from the reports of build, validate and perf."""
-    columns = ("model", "version", "precision", "size", "worst error", "top-1 (reference)", "infer/s", "p99")
+    columns = ("model", "version", "precision", "size", "worst error", "metric (reference)", "infer/s", "p99")
     table = Table(*columns, title="The sample project, served and measured")
     built = {row["model"]: row for row in read("build")["models"]}
     proven = {row["model"]: row for row in read("validate")["models"]}
     for model in models:
         errors = [output["difference"]["max_abs"] for output in proven[model]["outputs"]]
         worst = max(*errors, built[model]["max_abs_error"] or 0.0)  # source to export, and reference to served
-        metric = min(proven[model]["metrics"], key=lambda row: float(row["served"]))
+        metric = min(proven[model]["metrics"], key=lambda row: float(row["served"]), default=None)
         measured = read(f"perf-{model}")["measurements"][-1]
         table.add_row(
             model,
@@ -57,11 +62,23 @@ def summary(models: list[str]) -> Table:
             built[model]["precision"],
             f"{built[model]['byte_size'] / 1e3:.1f} kB" if built[model]["byte_size"] else "–",
             f"{worst:.1e}",
-            f"{metric['served']:.4f} ({metric['reference']:.4f})",
+            f"{metric['served']:.4f} ({metric['reference']:.4f})" if metric else "–",
             f"{measured['throughput_infer_per_s']:.0f}{'' if measured['stable'] else ' (unstable)'}",
             f"{measured['latency']['p99_ns'] / 1e6:.2f} ms",
         )
     return table
+
+
+def show_split(server: RunningServer, images: list[Path]) -> None:
+    """One image after the other to `digits_ab`, and which model answered how often, from the server's own metrics."""
+    print("\n$ one request to digits_ab for each of", len(images), "images")
+    with connect(server.http_url) as client:
+        for image in images:
+            client.infer("digits_ab", {"IMAGE": np.array([[image.read_bytes()]], dtype=object)})
+    time.sleep(0.5)  # the model hands its counters over ten times a second
+    with urllib.request.urlopen(f"http://{server.metrics_url}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    print(*(line for line in lines if line.startswith("trtkit_variant_requests_total{")), sep="\n", flush=True)
 
 
 def main() -> None:
@@ -69,12 +86,18 @@ def main() -> None:
     project = find_project(ROOT)
     images = write_images(ROOT / "demo" / "images")
     run("build", "--report", str(REPORTS / "build.json"))
-    models = [row["model"] for row in read("build")["models"] if row["version"]]
+    rows = [row for row in read("build")["models"] if row["version"]]
+    served = [row["model"] for row in rows]
+    models = [name for name in served if not why_no_reference(project, name)]  # what there is something to compare with
     print("\n$ trtkit serve", flush=True)
-    with serve(project.repository, models=models) as server:
+    with serve(project.repository, models=served) as server:
         print(f"ready at {server.http_url} (HTTP) and {server.grpc_url} (gRPC)")
         shown = [str(image.relative_to(ROOT)) for image in images[:5]]
         run("infer", "digits_pipeline", *shown, "--url", server.http_url)
+        show_split(server, images)
+        if "text_pipeline" in served:
+            texts = json.dumps([["The flowers of the iris have petals."], ["Cells of the tumour are benign."]])
+            run("infer", "text_pipeline", "--input", f"TEXT={texts}", "--url", server.http_url)
         urls = ("--url", server.http_url, "--grpc-url", server.grpc_url)
         run("validate", *models, *urls, "--report", str(REPORTS / "validate.json"))
         for model in models:

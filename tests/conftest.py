@@ -99,14 +99,14 @@ ROOT = Path(__file__).resolve().parents[1]
 def built_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample project as a fresh clone has it, built once; not to be changed by a test."""
     project = tmp_path_factory.mktemp("sample") / "project"
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]  # also what is not committed yet
     files = subprocess.run(
-        ["git", "ls-files", "trtkit.yaml", "scripts", "model_repository"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.splitlines()  # fmt: skip
-    for file in files:
+        [*command, "trtkit.yaml", "scripts", "model_repository"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for file in filter(lambda file: (ROOT / file).is_file(), files):
         (project / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / file, project / file)
-    subprocess.run([sys.executable, "-m", "trtkit", "build"], cwd=project, check=True, capture_output=True, timeout=200)
+    subprocess.run([sys.executable, "-m", "trtkit", "build"], cwd=project, check=True, capture_output=True, timeout=280)
     return project
 
 

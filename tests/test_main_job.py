@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from trtkit.errors import ParityError
-from trtkit.server import RunningServer, serve
+from trtkit.server import RunningServer, connect, serve
 
 pytestmark = pytest.mark.triton
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -54,17 +55,19 @@ def train_digits() -> Iterator[Any]:
 def test_a_second_build_does_nothing_and_says_so(sample: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in sample.rglob("*") if path.is_file()}
     out = trtkit("build", cwd=sample).stdout
-    assert out == "Everything is up to date (3 models, nothing to do).\n"
+    assert out == "Everything is up to date (12 models, nothing to do).\n"
     after = {path: path.stat().st_mtime_ns for path in sample.rglob("*") if path.is_file()}
     moved = {path for path in before if before[path] != after.get(path)}
     assert moved <= {sample / ".trtkit" / "lock"}
     reasons = trtkit("build", "--explain", cwd=sample).stdout
-    assert reasons.count("not run") == 10
+    assert reasons.count("not run") == 35
 
 
 def test_the_committed_configs_are_what_a_build_generates(built_sample: Path) -> None:
     root = SCRIPTS.parent
-    for model in ("digits", "digits_pipeline"):
+    models = {file.parent.name for file in (built_sample / "model_repository").glob("*/config.pbtxt")}
+    assert len(models) == 12
+    for model in models - {"digits_cnn"}:
         file = Path("model_repository") / model / "config.pbtxt"
         assert (built_sample / file).read_text() == (root / file).read_text(), f"run trtkit build and commit {file}"
 
@@ -100,20 +103,58 @@ def test_one_bad_image_fails_with_the_server_s_sentence(
 ) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
     command = ("infer", "digits_pipeline", str(tmp_path / "bad.png"), "--url", served.http_url)
-    assert "an image cannot be decoded" in trtkit(*command, cwd=built_sample, code=5).stderr
+    assert "model 'decode_image': image 0 of input 'image'" in trtkit(*command, cwd=built_sample, code=5).stderr
+
+
+def test_a_tenth_of_the_requests_is_answered_by_the_candidate(built_sample: Path, served: RunningServer) -> None:
+    x = np.zeros((1, 64), np.float32)
+    with connect(served.http_url) as client:
+        answers = [client.infer("digits_split", {"x": x}) for _ in range(200)]
+        expected = {name: client.infer(name, {"x": x}) for name in ("digits", "digits_candidate")}
+    for answer in answers:
+        variant = answer["variant"].item().decode()
+        np.testing.assert_allclose(answer["probabilities"], expected[variant]["probabilities"], rtol=1e-5)
+    shares = Counter(answer["variant"].item().decode() for answer in answers)
+    assert 5 <= shares["digits_candidate"] <= 50
+
+
+def test_texts_about_one_topic_are_close(built_sample: Path, served: RunningServer) -> None:
+    texts = ["The petals of the iris flowers", "Iris flowers and their petals", "Cells of a malignant tumour"]
+    command = ("infer", "text_pipeline", "--input", f"TEXT={json.dumps([[text] for text in texts])}")
+    answer = json_of(*command, "--url", served.http_url, cwd=built_sample)["outputs"]["EMBEDDING"]
+    first, second, other = np.array(answer["data"]).reshape(answer["shape"])
+    assert first @ second > first @ other
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        ("top_k", "is a Python model, and its own reference"),
+        ("digits_ab", "which of digits, digits_candidate answers, chance decides at 'digits_split'"),
+    ],
+)
+def test_what_has_nothing_to_compare_with_is_not_validated(
+    built_sample: Path, served: RunningServer, model: str, why: str
+) -> None:
+    assert why in trtkit("validate", model, "--url", served.http_url, cwd=built_sample, code=7).stderr
 
 
 def test_validate_all_with_reports(sample: Path) -> None:
     out = trtkit("validate", "--junit", "j.xml", "--report", "r.json", cwd=sample).stdout
-    assert out.count("within") == 10
+    assert out.count("within") == 18
     assert "outside" not in out
     suites = ElementTree.parse(sample / "j.xml").getroot()
-    assert [suite.get("name") for suite in suites] == ["digits", "digits_cnn", "digits_pipeline"]
+    assert [suite.get("name") for suite in suites] == [
+        "digits", "digits_cnn", "digits_candidate", "digits_pipeline", "text_encoder", "text_pipeline",
+    ]  # fmt: skip
     assert {suite.get("failures") for suite in suites} == {"0"}
     report = json.loads((sample / "r.json").read_text())
     assert all(model["passed"] for model in report["models"])
-    served = {metric["served"] for model in report["models"] for metric in model["metrics"]}
-    assert min(served) > 0.95
+    served = {
+        model["model"]: min(m["served"] for m in model["metrics"]) for model in report["models"] if model["metrics"]
+    }
+    assert served.pop("text_pipeline") > 0.75  # 0.5 is chance
+    assert min(served.values()) > 0.95
 
 
 def test_a_tampered_weight_is_found(sample: Path) -> None:

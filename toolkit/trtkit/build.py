@@ -16,7 +16,7 @@ from pathlib import Path
 
 from trtkit.artifacts import file_errors
 from trtkit.build_configs import ConfigStage, Texts
-from trtkit.build_order import in_order, steps_of, the_one, with_published_ensembles, with_steps
+from trtkit.build_order import in_order, is_graph, steps_of, the_one, with_published_ensembles, with_steps
 from trtkit.build_plan import NothingToPublish, Plan, Planner, Served
 from trtkit.build_results import BuildResult, result_fields
 from trtkit.build_stages import BuildOptions, OnEvent, StageReport, Stages
@@ -24,6 +24,7 @@ from trtkit.compat import EXTRAS
 from trtkit.container_build import check_container
 from trtkit.errors import BuildError, MissingDependencyError, TrtkitError
 from trtkit.project import Project
+from trtkit.python_models.key import PYTHON
 from trtkit.repository import CONFIG_FILE, PublishedVersion, clean_staging, config_text, publish_all
 from trtkit.targets import pick_target
 
@@ -45,7 +46,7 @@ def build_models(
     jobs: int = 0,
     on_event: OnEvent = lambda model, stage, state: None,
 ) -> tuple[list[BuildResult], TrtkitError | None]:
-    """Build models, those with sources in parallel, then ensembles after their steps; then publish all of them.
+    """Build models, those with sources in parallel, then those made of others after them; then publish all of them.
 
     A model that was built is published even when another one failed, unless an ensemble that could not be
     rebuilt would no longer fit it: the server refuses to start with such an ensemble.
@@ -75,7 +76,7 @@ def build_models(
     """
     wanted = with_steps(project, project.select(names))
     selected = with_published_ensembles(project, wanted)
-    ensembles = in_order(project, [name for name in selected if project.models[name].ensemble])
+    composed = in_order(project, [name for name in selected if steps_of(project, name)])
     target_name, chosen = pick_target(project, target)
     options = BuildOptions(
         target_name, chosen, force=force, race=race, check_engine=check_engine, in_container=in_container,
@@ -83,15 +84,15 @@ def build_models(
         check=check,
     )  # fmt: skip
     if in_container:
-        check_container(project, [name for name in selected if project.models[name].source], target_name, chosen)
+        check_container(project, [name for name in selected if is_graph(project, name)], target_name, chosen)
     with _lock(project):
         if not check:
             clean_staging(project.repository, project.state)
         builder = _Builder(project, options, set(wanted if names else ()), on_event)
-        singles = [name for name in selected if project.models[name].source]
+        singles = [name for name in selected if name not in composed]
         results = builder.build_sources(singles, jobs or os.cpu_count() or 1)
-        for name in ensembles:
-            results[name] = builder.build_ensemble(name, results)
+        for name in composed:
+            results[name] = builder.build_composed(name, results)
         results = builder.check(results) if check else builder.publish(results)
     return [results[name] for name in selected], builder.first_error
 
@@ -130,7 +131,7 @@ class _Builder:
 
     def build_source(self, name: str) -> BuildResult:
         """Make and configure one model with a source, and plan its publication."""
-        result = BuildResult(name, precision=self.project.models[name].precision, target=self.options.target_name)
+        result = BuildResult(name, precision=self._label(name), target=self.options.target_name)
         missing = self._missing(name)
         if missing and name not in self.named:
             return replace(result, skipped=f"{missing} is not installed")
@@ -138,7 +139,8 @@ class _Builder:
         try:
             self._refuse_missing(name, missing)
             served = self.stages.source(name, reports)
-            texts, config_report = self.configs.source(name, served)
+            graph = is_graph(self.project, name)
+            texts, config_report = (self.configs.source if graph else self.configs.python)(name, served)
             self._plan(name, texts, served)
         except NothingToPublish as exc:
             return replace(result, stages=reports, skipped=str(exc))
@@ -146,19 +148,24 @@ class _Builder:
             checked = self.stages.checked.get(name)
             return self._failed(replace(result, stages=reports, check_engine=checked), exc)
         found = result_fields(served.facts)
-        found["notes"] += self.configs.left_out(name, served)
+        found["notes"] += self.configs.left_out(name, served) if graph else []
         return replace(result, stages=[*reports, config_report], precision=served.precision, **found)
 
-    def build_ensemble(self, name: str, results: dict[str, BuildResult]) -> BuildResult:
-        """Configure one ensemble and plan its publication, unless one of its steps could not be built."""
-        result = BuildResult(name, precision="ensemble")
-        missing = self._missing(name)
+    def build_composed(self, name: str, results: dict[str, BuildResult]) -> BuildResult:
+        """Build one model that is made of others, unless one of them could not be built."""
+        is_ensemble = self.project.models[name].ensemble is not None
+        result, missing = BuildResult(name, precision=self._label(name)), self._missing(name)
         if missing and name not in self.named:
             return replace(result, skipped=f"{missing} is not installed")
         for step in steps_of(self.project, name):
             other = results.get(step)
             if other and (other.error or other.skipped):
-                return replace(result, skipped=f"its step '{step}' was not built")
+                return replace(result, skipped=f"its {'step' if is_ensemble else 'model'} '{step}' was not built")
+        return self._build_ensemble(result, missing) if is_ensemble else self.build_source(name)
+
+    def _build_ensemble(self, result: BuildResult, missing: str) -> BuildResult:
+        """Configure one ensemble and plan its publication."""
+        name = result.model
         try:
             self._refuse_missing(name, missing)
             texts, config_report = self.configs.ensemble(name)
@@ -212,7 +219,7 @@ class _Builder:
         return complete
 
     def _refuse(self, results: dict[str, BuildResult]) -> dict[str, BuildResult]:
-        """Take from the plans what the server would not load, and the ensembles that were made to fit it."""
+        """Take from the plans what the server would not load, and the models that were made to fit it."""
         pending = [plan.publication for plan in self.plans.values() if plan.publication]
         if not pending:
             return results
@@ -234,8 +241,8 @@ class _Builder:
 
         Such an ensemble is one that could not be rebuilt; and then one that is held back itself.
         """
-        ensembles = [name for name, spec in self.project.models.items() if spec.ensemble]
-        stays = [name for name in ensembles if name not in self.plans and config_text(self.project.repository, name)]
+        composed = [name for name in self.project.models if steps_of(self.project, name)]
+        stays = [name for name in composed if name not in self.plans and config_text(self.project.repository, name)]
         held: dict[str, str] = {}
         for ensemble in stays:
             for step in steps_of(self.project, ensemble):
@@ -246,7 +253,7 @@ class _Builder:
     def _take_back(self, name: str, ensemble: str, stays: list[str]) -> dict[str, str]:
         """Drop a model's plan and those of the ensembles that were made to fit it."""
         del self.plans[name]
-        if self.project.models[name].ensemble:
+        if steps_of(self.project, name):
             stays.append(name)
         held = {name: ensemble}
         for other in [n for n, plan in self.plans.items() if plan.publication and name in steps_of(self.project, n)]:
@@ -254,10 +261,11 @@ class _Builder:
                 held |= self._take_back(other, ensemble, stays)
         return held
 
-    def _held_error(self, name: str, ensemble: str) -> BuildError:
+    def _held_error(self, name: str, other: str) -> BuildError:
         where = self.project.where("models", name)
+        what = "ensemble" if self.project.models[other].ensemble else "model"
         return BuildError(
-            f"{where}: model '{name}' is not published: its {CONFIG_FILE} changes, and the ensemble '{ensemble}', "
+            f"{where}: model '{name}' is not published: its {CONFIG_FILE} changes, and the {what} '{other}', "
             "which fits the published one, could not be rebuilt"
         )
 
@@ -265,6 +273,11 @@ class _Builder:
         if self.options.check:
             return
         self.plans[name] = self.planner.plan(name, texts, served)
+
+    def _label(self, name: str) -> str:
+        """What stands for the precision in the summary."""
+        spec = self.project.models[name]
+        return "ensemble" if spec.ensemble else spec.precision if is_graph(self.project, name) else PYTHON
 
     def _failed(self, result: BuildResult, exc: TrtkitError) -> BuildResult:
         self.first_error = self.first_error or exc

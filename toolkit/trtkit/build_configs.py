@@ -13,6 +13,7 @@ from trtkit.artifacts import StageRun, fingerprint
 from trtkit.build_plan import Served
 from trtkit.build_stages import StageReport, Stages
 from trtkit.errors import ConfigError, nearest
+from trtkit.parts import part_config, part_file_parameters
 from trtkit.precision.key import flavour_of
 from trtkit.preflight import graph_problem
 from trtkit.project import Target
@@ -63,6 +64,62 @@ class ConfigStage:
 
         return self._texts(name, inputs, generate)
 
+    def python(self, name: str, served: Served) -> tuple[Texts, StageReport]:
+        """The configs of a Python model; one that passes requests on has the tensors of those models.
+
+        Raises:
+            ConfigError: a block is wrong, or a model that requests are passed on to has no config.
+        """
+        spec = self.project.models[name]
+        others = {model: self._other("model", model, "models", name, "models") for model in spec.models}
+        parameters = {**served.facts.get("known", {}).get("parameters", {}), **_environment(served)}
+        tensors = [
+            {key: value.model_dump() for key, value in side.items()} for side in (spec.inputs, spec.output_specs)
+        ]
+        inputs = {
+            "config": fingerprint([spec.config, spec.configs, spec.parameters, tensors, parameters]),
+            "part": fingerprint(part_config(served.facts["part"])),
+            "files": fingerprint(self._files(name, served)),
+            **{f"config.pbtxt of {model}": fingerprint(texts) for model, texts in others.items()},
+        }
+
+        def generate() -> Texts:
+            from trtkit.config import explained_part, routed_tensors, to_text
+
+            made = {}
+            for variant in ("", *spec.configs):
+                configs = {model: _read(model, texts, variant) for model, texts in others.items()}
+                derived = configs and not (spec.inputs and spec.output_specs)
+                known, why = routed_tensors(self.project, name, configs) if derived else ({}, {})
+                why |= {("parameters", "EXECUTION_ENV_PATH"): "the packages of `environment:`"}
+                explained = explained_part(self.project, name, {**known, "parameters": parameters}, why, variant)
+                self._check_files(name, served, explained.config)
+                made[variant] = to_text(explained.config, explained.reasons)
+            return made
+
+        return self._texts(name, inputs, generate)
+
+    def _files(self, name: str, served: Served) -> list[str]:
+        """The files that a part may look for, where it does: its version's, and those beside config.pbtxt."""
+        if not part_file_parameters(served.facts["part"]):
+            return []
+        version, beside = self.project.state / "objects" / served.run.artifact, self.project.repository / name
+        inside = [file.relative_to(version).as_posix() for file in version.rglob("*") if file.is_file()]
+        others = [file.name for file in beside.glob("*") if file.is_file() and file.name != CONFIG_FILE]
+        return sorted(name for name in (*inside, *others) if not name.endswith(".py"))
+
+    def _check_files(self, name: str, served: Served, config: ModelConfig) -> None:
+        """Raise when a parameter names a file that will not be there."""
+        part, files = served.facts["part"], self._files(name, served)
+        for key in sorted(part_file_parameters(part) & set(config.parameters)):
+            value = config.parameters[key].string_value
+            if value and value not in files:
+                where = self.project.where("models", name, "parameters", key)
+                raise ConfigError(
+                    f"{where}: parameter '{key}' of the part '{part}' is '{value}', which the model has not: give "
+                    f"`files: {{{value}: PATH}}`; {nearest(value, files)}"
+                )
+
     def left_out(self, name: str, served: Served) -> list[str]:
         """Why some of a model's ``configs:`` are not made, in sentences."""
         made = self._variants(name, served)
@@ -112,7 +169,9 @@ class ConfigStage:
         """
         spec = self.project.models[name]
         steps = spec.ensemble or []
-        texts = [self._step(name, index, step.model) for index, step in enumerate(steps)]
+        texts = [
+            self._other("step", step.model, "models", name, "ensemble", n, "model") for n, step in enumerate(steps)
+        ]
         inputs = {
             "config": fingerprint([spec.config, spec.configs]),
             "ensemble": fingerprint([step.model_dump() for step in steps]),
@@ -132,16 +191,21 @@ class ConfigStage:
 
         return self._texts(name, inputs, generate)
 
-    def _step(self, name: str, index: int, model: str) -> Texts:
-        """The configs of a step's model: those made in this build, or those in the repository."""
+    def _other(self, what: str, model: str, *path: str | int) -> Texts:
+        """The configs of a model that another one is made of: those made in this build, or those in the repository.
+
+        Args:
+            what: a word for it.
+            model: its name.
+            path: where the project file names it.
+        """
         if model in self.made:
             return self.made[model]
         repository = self.project.repository
         text = config_text(repository, model)
         if text is None:
-            where = self.project.where("models", name, "ensemble", index, "model")
             raise ConfigError(
-                f"{where}: step '{model}' has no {CONFIG_FILE} in {repository.name}; "
+                f"{self.project.where(*path)}: {what} '{model}' has no {CONFIG_FILE} in {repository.name}; "
                 f"{nearest(model, {*models(repository), *self.made})}"
             )
         more = {variant: config_text(repository, model, variant) for variant in variants(repository, model)}
@@ -158,6 +222,12 @@ class ConfigStage:
         self.made[name] = generate()
         stages.cache.remember(name, CONFIG, StageRun(inputs, {}, "", {"texts": self.made[name]}))
         return self.made[name], StageReport(CONFIG, True, why, time.perf_counter() - started)
+
+
+def _environment(served: Served) -> dict[str, Any]:
+    """The parameter with which the Python backend finds a packed environment."""
+    packed = served.facts.get("environment")
+    return {"EXECUTION_ENV_PATH": {"string_value": f"$$TRITON_MODEL_DIRECTORY/{packed['file']}"}} if packed else {}
 
 
 def _read(model: str, texts: Texts, variant: str) -> ModelConfig:

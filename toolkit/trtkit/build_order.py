@@ -16,11 +16,11 @@ def the_one(project: Project, names: Sequence[str], profiles_from: Path | None) 
     """The model that recorded shapes are for; ``""`` when there are none.
 
     Raises:
-        ProjectError: not exactly one model with a source was named.
+        ProjectError: not exactly one model with a graph was named.
     """
     if profiles_from is None:
         return ""
-    if len(names) != 1 or project.models[names[0]].source is None:
+    if len(names) != 1 or not is_graph(project, names[0]):
         given = ", ".join(names) or "none"
         raise ProjectError(
             f"--profiles-from holds the shapes of one model with a source; models named: {given}; name that model"
@@ -29,7 +29,7 @@ def the_one(project: Project, names: Sequence[str], profiles_from: Path | None) 
 
 
 def with_steps(project: Project, names: list[str]) -> list[str]:
-    """The names and the project's models that ensembles among them are made of."""
+    """The names and the project's models that ensembles, and models that pass requests on, among them are made of."""
     wanted = list(names)
     for name in wanted:
         wanted += [step for step in steps_of(project, name) if step in project.models and step not in wanted]
@@ -37,33 +37,42 @@ def with_steps(project: Project, names: list[str]) -> list[str]:
 
 
 def with_published_ensembles(project: Project, names: list[str]) -> list[str]:
-    """The names and the ensembles that contain one of them and are published, which may have to follow it."""
+    """The names and the published models that are made of one of them, which may have to follow it."""
     wanted = list(names)
-    published = [n for n, spec in project.models.items() if spec.ensemble and config_text(project.repository, n)]
+    published = [name for name in project.models if steps_of(project, name) and config_text(project.repository, name)]
     for name in wanted:
-        containing = [e for e in published if name in steps_of(project, e)]
-        wanted += [ensemble for ensemble in containing if ensemble not in wanted]
+        made_of_it = [other for other in published if name in steps_of(project, other)]
+        wanted += [other for other in made_of_it if other not in wanted]
     return [name for name in project.models if name in wanted]
 
 
 def steps_of(project: Project, name: str) -> list[str]:
-    """The models of an ensemble's steps; nothing for another model."""
-    return [step.model for step in project.models[name].ensemble or []]
+    """The models of an ensemble's steps, or those that a model passes requests on to; nothing for another one."""
+    spec = project.models[name]
+    return [step.model for step in spec.ensemble or []] or list(spec.models)
 
 
-def in_order(project: Project, ensembles: list[str]) -> list[str]:
-    """Ensembles after the ensembles they contain.
+def is_graph(project: Project, name: str) -> bool:
+    """Whether a model is served from a graph: it is no ensemble and no Python model."""
+    source = project.models[name].source
+    return source is not None and source.is_graph
+
+
+def in_order(project: Project, composed: list[str]) -> list[str]:
+    """Models that are made of others, after those of them that they are made of.
 
     Raises:
-        ConfigError: ensembles contain each other.
+        ConfigError: they contain each other.
     """
     ordered: list[str] = []
-    left = list(ensembles)
+    left = list(composed)
     while left:
         ready = [name for name in left if not set(steps_of(project, name)) & set(left)]
         if not ready:
-            where = project.where("models", left[0], "ensemble")
-            raise ConfigError(f"{where}: the ensembles {', '.join(left)} contain each other")
+            all_ensembles = all(project.models[name].ensemble for name in left)
+            where = project.where("models", left[0], "ensemble" if project.models[left[0]].ensemble else "models")
+            what = "ensembles" if all_ensembles else "models"
+            raise ConfigError(f"{where}: the {what} {', '.join(left)} contain each other")
         ordered += ready
         left = [n for n in left if n not in ready]
     return ordered

@@ -28,9 +28,11 @@ from trtkit.repository import (
 )
 
 WARMUP = "warmup"
+_ENVIRONMENTS = "environment-*.tar.gz"  # those of Python models, each named by its content
 _KEPT_FACTS = (
     "signature", "max_batch_size", "batch", "ranges", "axis_size", "opset", "ir_version", "changes", "parity",
     "tool_versions", "calibration", "conversion", "metric", "race", "engine", "profiles", "no_plan",
+    "part", "environment",
 )  # fmt: skip
 
 
@@ -49,6 +51,7 @@ class Served:
         facts: the export's, and over them what the later stages found.
         target: the name of the target it was made for.
         warmup: the artifact with the warm-up data, where that is not the published one; ``""`` where it is.
+        environment: the artifact with the packed environment of a Python model; ``""`` without one.
     """
 
     export: StageRun
@@ -57,6 +60,7 @@ class Served:
     facts: dict[str, Any]
     target: str
     warmup: str = ""
+    environment: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class Planner:
         wanted = {**self._stale(on_disk, texts), **texts}
         changed = [variant for variant, text in wanted.items() if on_disk.get(variant) != text]
         new_version = "--force" if self.force else self._why_new_version(current, served)
-        damaged = "" if new_version else self._changed_warmup(name, served, texts)
+        damaged = "" if new_version else self._changed_beside(name, served, texts)
         if current and not new_version and not damaged and not changed:
             return Plan(f"version {current.version} is up to date", current)
         for variant in changed:
@@ -128,16 +132,19 @@ class Planner:
         changed = self._changed_file(current)
         return f"version {current.version} was changed after it was published: {changed}" if changed else ""
 
-    def _changed_warmup(self, name: str, served: Served | None, texts: Mapping[str, str]) -> str:
-        """The first warm-up file that is not the artifact's, without which the server refuses the model."""
-        artifact = (served.warmup or served.run.artifact) if served else ""
-        folder = self.project.state / "objects" / artifact / WARMUP
-        for file in sorted(folder.glob("*")) if served else ():
-            published = self.project.repository / name / WARMUP / file.name
-            if not _is_named(file.name, texts):
-                continue
-            if not published.is_file() or not filecmp.cmp(file, published, shallow=False):
+    def _changed_beside(self, name: str, served: Served | None, texts: Mapping[str, str]) -> str:
+        """The first file beside the versions that is not as it was made; without it the server refuses the model."""
+        if served is None:
+            return ""
+        objects, published = self.project.state / "objects", self.project.repository / name
+        for file in sorted((objects / (served.warmup or served.run.artifact) / WARMUP).glob("*")):
+            own = published / WARMUP / file.name
+            if _is_named(file.name, texts) and not (own.is_file() and filecmp.cmp(file, own, shallow=False)):
                 return f"{WARMUP}/{file.name}"
+        for file in (objects / served.environment).glob(_ENVIRONMENTS) if served.environment else ():
+            own = published / file.name  # large, and named by its content
+            if not own.is_file() or own.stat().st_size != file.stat().st_size:
+                return file.name
         return ""
 
     def _changed_file(self, version: PublishedVersion) -> str | None:
@@ -169,16 +176,17 @@ class Planner:
 
     def _files(
         self, name: str, served: Served | None, texts: Mapping[str, str]
-    ) -> tuple[dict[str, Path], dict[str, Path]]:
-        """The version's files and the model folder's files of an artifact; nothing for an ensemble."""
+    ) -> tuple[dict[str, Path], dict[str, Path | None]]:
+        """The version's files and the model folder's files of an artifact, None for one that is to go."""
+        old = (self.project.repository / name).glob(_ENVIRONMENTS)
+        beside: dict[str, Path | None] = {file.name: None for file in old}
         if served is None:
-            return {}, {}
+            return {}, beside
         files = self._artifact(name, served.run.artifact)
         warmup = self._artifact(name, served.warmup) if served.warmup else files
-        return (
-            {path: f for path, f in files.items() if not path.startswith(f"{WARMUP}/")},
-            {path: f for path, f in warmup.items() if path.startswith(f"{WARMUP}/") and _is_named(f.name, texts)},
-        )
+        beside |= self._artifact(name, served.environment) if served.environment else {}
+        beside |= {path: f for path, f in warmup.items() if path.startswith(f"{WARMUP}/") and _is_named(f.name, texts)}
+        return {path: f for path, f in files.items() if not path.startswith(f"{WARMUP}/")}, beside
 
     def _artifact(self, name: str, sha256: str) -> dict[str, Path]:
         """The files of an artifact by relative path, if they are what they were."""
@@ -196,10 +204,12 @@ class Planner:
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "precision": served.precision if served else "ensemble",
             "artifact": served.run.artifact if served else "",
-            "reference": served.export.artifact if served else "",  # the FP32 graph it is validated against
+            "reference": "",
         }
-        if served:
-            made["source"] = spec.source.model_dump(exclude_none=True) if spec.source else {}
+        if served and spec.source:
+            made["source"] = spec.source.model_dump(exclude_none=True)
+            if spec.source.is_graph:
+                made["reference"] = served.export.artifact  # the FP32 graph it is validated against
             made["target"] = served.target
             made["made_from"] = {"inputs": served.export.inputs, "files": served.export.files}
             if served.run is not served.export:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from trtkit.artifacts import Cache, StageRun, fingerprint
 from trtkit.build_plan import Served
 from trtkit.build_process import Workers, run_worker
+from trtkit.build_python import python_model
 from trtkit.errors import BuildError
 from trtkit.export.key import STAGE as EXPORT
 from trtkit.export.key import export_inputs
@@ -40,8 +41,8 @@ class StageReport:
     """What one stage did.
 
     Attributes:
-        stage: ``export``, ``calibration``, ``precision``, ``race``, ``check-engine``, ``engine``, ``config`` or
-            ``publish``.
+        stage: ``export``, ``calibration``, ``precision``, ``race``, ``check-engine``, ``engine``, ``environment``,
+            ``python``, ``config`` or ``publish``.
         ran: False when it was up to date.
         why: why it ran, or why it did not.
         seconds: how long it took.
@@ -96,6 +97,9 @@ class Stages:
         Raises:
             TrtkitError: the first stage that failed.
         """
+        source = self.project.models[name].source
+        if source and not source.is_graph:
+            return python_model(self, name, reports)
         precision = self._precision_of(name)
         self._refuse(name, 0, precision)  # before the export, which may take long
         self._refuse_calibration(name, precision)
@@ -153,9 +157,10 @@ class Stages:
         return "auto" if self.options.race else self.project.models[name].precision
 
     def _export(self, name: str, reports: list[StageReport]) -> StageRun:
-        return self.worker(name, EXPORT, export_inputs(self.project.models[name]), {}, reports, self._check_block)
+        return self.worker(name, EXPORT, export_inputs(self.project.models[name]), {}, reports, self.check_block)
 
-    def _check_block(self, name: str) -> None:
+    def check_block(self, name: str) -> None:
+        """Check what the project file gives for config.pbtxt."""
         from trtkit.config import check_block
 
         check_block(self.project, name)  # before a training that may take long

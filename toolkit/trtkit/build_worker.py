@@ -40,6 +40,7 @@ class FileWatch:
         spec = project.models[name]
         named = [spec.source.reference if spec.source else "", spec.evaluate.data if spec.evaluate else ""]
         named.append(spec.calibration.data if spec.calibration else "")
+        named += [*spec.files.values(), *([spec.environment] if isinstance(spec.environment, str) else [])]
         files = [split_reference(reference, project.root)[0] for reference in named if reference]
         # a source may be elsewhere, or a link to there
         self.roots = [project.root, *(file if file.is_dir() else file.parent for file in files)]
@@ -156,7 +157,23 @@ def _calibration_folder(cache: Cache, options: dict[str, Any]) -> Path | None:
     return _folder(cache, options["calibration"]) if options["calibration"] else None
 
 
-_STAGES = {"export": _export, "calibration": _calibration, "precision": _precision, "race": _race}
+def _environment(project: Project, name: str, folder: Path, cache: Cache, options: dict[str, Any]) -> dict[str, Any]:
+    from trtkit.python_models.environment import make_environment
+
+    return make_environment(project, name, options["python"], folder)
+
+
+def _python(project: Project, name: str, folder: Path, cache: Cache, options: dict[str, Any]) -> dict[str, Any]:
+    from trtkit.python_models.stage import make_python_model
+
+    packed = _folder(cache, options["environment"]) if options["environment"] else None
+    return make_python_model(project, name, folder, next(packed.iterdir()) if packed else None, options["python"])
+
+
+_STAGES = {
+    "export": _export, "calibration": _calibration, "precision": _precision, "race": _race,
+    "environment": _environment, "python": _python,
+}  # fmt: skip
 
 
 def run_stage(

@@ -29,6 +29,7 @@ EXTRAS = {
     "torch": "torch",
     "onnxscript": "torch",
     "transformers": "huggingface",
+    "tokenizers": "text",
     "tensorrt": "gpu",
     "tensorrt_rtx": "rtx",
     "fsspec": "remote",

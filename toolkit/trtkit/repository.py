@@ -54,8 +54,9 @@ class PublishedVersion:
 
     @property
     def byte_size(self) -> int:
-        """Bytes of the files that are served (all but the record)."""
-        return sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file() and f.name != RECORD_FILE)
+        """Bytes of the files that are served: all but the record, and what Python compiles beside its modules."""
+        files = [f for f in self.path.rglob("*") if f.is_file() and f.name != RECORD_FILE]
+        return sum(f.stat().st_size for f in files if f.parent.name != "__pycache__")
 
     def changed_file(self) -> str | None:
         """The first file that is not what was published (changed or missing), or None."""
@@ -146,7 +147,7 @@ class Publication:
         model: its name.
         config: the content of config.pbtxt.
         version_files: the new version's files by relative path; empty for an ensemble; None for no new version.
-        model_files: files of the model's folder by relative path, such as ``warmup/x``.
+        model_files: files of the model's folder by relative path, such as ``warmup/x``; None for one that is to go.
         record: what the version was made from; the files' hashes are added.
         variants: the contents of configs/NAME.pbtxt by name; None for one that is to go.
     """
@@ -154,7 +155,7 @@ class Publication:
     model: str
     config: str
     version_files: Mapping[str, Path] | None
-    model_files: Mapping[str, Path]
+    model_files: Mapping[str, Path | None]
     record: Mapping[str, Any]
     variants: Mapping[str, str | None] = field(default_factory=dict)
 
@@ -166,7 +167,7 @@ def publish(
     *,
     state: Path,
     version_files: Mapping[str, Path] | None,
-    model_files: Mapping[str, Path],
+    model_files: Mapping[str, Path | None],
     record: Mapping[str, Any],
 ) -> PublishedVersion:
     """Put one model's config and, unless `version_files` is None, a new numbered version in place.
@@ -227,7 +228,10 @@ def _stage(repository: Path, publication: Publication, staged: Path) -> None:
         number = max((v.version for v in versions(repository, publication.model)), default=0) + 1
         _write_version(staged / str(number), publication, number)
     for name, source in publication.model_files.items():
-        _place(source, staged / name)
+        if source is None:
+            (staged / name).unlink(missing_ok=True)
+        else:
+            _place(source, staged / name)
     for variant, text in {"": publication.config, **publication.variants}.items():
         _write(staged / config_file(variant), text)
     sync_tree(staged)

@@ -59,16 +59,18 @@ def command(models: tuple[str, ...], project_path: Path | None, as_json: bool, *
 
 
 def _published(project: Project, models: tuple[str, ...]) -> list[str]:
-    """The named models, or all that have a version; an error when there is none."""
+    """The named models, or all with a reference that have a version; an error when there is none."""
     from trtkit.cli.common import check_models
     from trtkit.errors import ProjectError
     from trtkit.repository import latest
+    from trtkit.validate import why_no_reference
 
     names = project.select(models)
     if models:
         check_models(project.repository, tuple(names))
         return names
-    published = [name for name in names if latest(project.repository, name)]
+    compared = [name for name in names if not why_no_reference(project, name)]
+    published = [name for name in compared if latest(project.repository, name)]
     if not published:
         raise ProjectError(f"no model of {project.file.name} is published in {project.repository}; run `trtkit build`")
     return published

@@ -11,7 +11,9 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from trtkit.config.block import check_block
 from trtkit.config.ensemble import ensemble_config
 from trtkit.config.model import explained_config, model_config
+from trtkit.config.part import explained_part
 from trtkit.config.reasons import Explained, Reasons
+from trtkit.config.routing import routed_tensors
 from trtkit.config.text import is_generated, read_config, to_text
 from trtkit.config.variants import explained_ensemble
 
@@ -24,8 +26,10 @@ __all__ = [
     "ensemble_config",
     "explained_config",
     "explained_ensemble",
+    "explained_part",
     "is_generated",
     "model_config",
     "read_config",
+    "routed_tensors",
     "to_text",
 ]

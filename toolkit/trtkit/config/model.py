@@ -148,7 +148,7 @@ def _add_tensors(draft: _Draft, signature: Signature, size: int, left_out: set[s
     for side, specs in (("input", signature.inputs), ("output", signature.outputs)):
         kept = [spec for spec in specs if spec.name not in left_out]
         without = ", without the batch in front" if size else ""
-        draft.add(side, [_tensor(spec, size) for spec in kept], f"as in the graph{without}", (0,))
+        draft.add(side, [tensor_row(spec, size) for spec in kept], f"as in the graph{without}", (0,))
         for index, spec in enumerate(kept):
             if len(spec.shape) == 1 and size:
                 draft.reasons[side, index, "reshape"] = "one value per row: dims have one size at least"
@@ -156,7 +156,8 @@ def _add_tensors(draft: _Draft, signature: Signature, size: int, left_out: set[s
                 draft.reasons[side, index, "dims"] = "one value: dims have one size at least"
 
 
-def _tensor(spec: TensorSpec, max_batch_size: int) -> dict[str, Any]:
+def tensor_row(spec: TensorSpec, max_batch_size: int) -> dict[str, Any]:
+    """A tensor of a full shape as a row under ``input`` or ``output``."""
     dims = list(spec.dims[1:] if max_batch_size else spec.dims)
     tensor: dict[str, Any] = {"name": spec.name, "data_type": spec.dtype.triton, "dims": dims or [1]}
     if not dims and max_batch_size:  # dims need a rank of 1; the reshape takes it away again, per row only

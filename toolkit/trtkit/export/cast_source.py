@@ -22,7 +22,7 @@ def cast_model(spec: ModelSpec, where: str) -> onnx.ModelProto:
     assert spec.source is not None
     assert spec.source.cast is not None, "no cast"
     target = by_name(spec.source.cast)
-    names = spec.outputs or [f"{name}_{target.name.lower()}" for name in spec.inputs]
+    names = spec.output_names or [f"{name}_{target.name.lower()}" for name in spec.inputs]
     if len(names) != len(spec.inputs) or len({*names, *spec.inputs}) != 2 * len(names):
         raise ExportError(
             f"{where}: `outputs:` gives the names {', '.join(names)}; a cast of {', '.join(spec.inputs)} takes "

@@ -62,7 +62,7 @@ def convert_directory(folder: Path, spec: ModelSpec, where: str) -> tuple[onnx.M
         found = _class(transformers, config, folder, where)
         model = _loaded(transformers, torch, found, folder, where).eval()
         inputs = input_specs(transformers, model, folder, spec.inputs, where)
-    served = _served(torch, model, tuple(inputs), spec.outputs, where)
+    served = _served(torch, model, tuple(inputs), spec.output_names, where)
     return convert_module(served, spec.model_copy(update={"inputs": inputs}), where)
 
 

@@ -44,7 +44,7 @@ def convert_estimator(estimator: Any, spec: ModelSpec, where: str) -> tuple[onnx
         entry.version = OPSET_EXPORT if entry.domain == "" else entry.version
     fit_outputs(model.graph, estimator)
     if spec.outputs:
-        rename_outputs(model, spec.outputs, where)
+        rename_outputs(model, spec.output_names, where)
     return model, predictions(estimator, model.graph)
 
 

@@ -146,7 +146,7 @@ def _onnx_model(value: Any, project: Project, name: str, where: str) -> onnx.Mod
         raise ExportError(f"{place}: an ONNX model says itself what its inputs are; leave `inputs:` out")
     model = _read_value(value, project, where)
     if spec.outputs:
-        rename_outputs(model, spec.outputs, project.where("models", name, "outputs"))
+        rename_outputs(model, spec.output_names, project.where("models", name, "outputs"))
     return model
 
 

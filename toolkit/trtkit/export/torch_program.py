@@ -61,7 +61,7 @@ def convert_program(value: Any, spec: ModelSpec, where: str) -> tuple[onnx.Model
     answer = _answer(torch, program, where)
     model = exported(torch, program, inputs, where)
     _rename_axes(model.graph, axes)
-    names = spec.outputs or output_names(answer, model)
+    names = spec.output_names or output_names(answer, model)
     rename_outputs(model, names, where)
     return model, _predict(torch, program, names, largest)
 

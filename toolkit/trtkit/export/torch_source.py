@@ -46,7 +46,7 @@ def convert_module(module: Any, spec: ModelSpec, where: str) -> tuple[onnx.Model
     shapes = _dynamic_shapes(torch, module, spec)
     model = exported(torch, module, spec.inputs, where, args=arguments, dynamic_shapes=shapes)
     _check_axes(model, spec, where)
-    names = spec.outputs or output_names(answer, model)
+    names = spec.output_names or output_names(answer, model)
     rename_outputs(model, names, where)
     return model, _predict(torch, module, names)
 

@@ -5,7 +5,6 @@
 from trtkit.project.load import PROJECT_FILE, Project, find_project, load_project
 from trtkit.project.spec import (
     Calibration,
-    Engine,
     EnsembleStep,
     Evaluate,
     InputSpec,
@@ -13,10 +12,10 @@ from trtkit.project.spec import (
     ModelSpec,
     ShapeRangeSpec,
     Source,
-    Target,
     Tolerance,
     json_schema,
 )
+from trtkit.project.spec_target import Engine, Target
 
 __all__ = [
     "PROJECT_FILE",

@@ -58,6 +58,25 @@ def check_reference(reference: str, root: Path, where: str, *, folder: bool = Fa
         raise ProjectError(f"{where}: {_shown(file, root)} defines no '{name}'; {nearest(name, public)}")
 
 
+def check_path(path: str, root: Path, where: str) -> None:
+    """Check that a file or folder is there.
+
+    Args:
+        path: relative to `root`.
+        root: the folder of the project file.
+        where: FILE:LINE:COLUMN of the path, for the message.
+
+    Raises:
+        ProjectError: it is not.
+    """
+    try:
+        if (root / path).exists():
+            return
+    except (OSError, ValueError) as exc:
+        raise ProjectError(f"{where}: {no_path(path, exc)}") from exc
+    raise ProjectError(f"{where}: there is no file or folder '{path}'")
+
+
 def no_path(text: str, exc: Exception) -> str:
     """Why a text cannot be a path, in words."""
     return f"{shown(text)} is no usable path: {(isinstance(exc, OSError) and exc.strerror) or exc}"

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from trtkit.errors import ProjectError, nearest
-from trtkit.project.callables import check_reference, is_callable_reference, no_path
+from trtkit.parts import is_routing, part_folder
+from trtkit.project.callables import check_path, check_reference, is_callable_reference, no_path
 from trtkit.project.spec import (
     Calibration,
-    Engine,
     EnsembleStep,
     Evaluate,
     InputSpec,
@@ -26,9 +26,9 @@ from trtkit.project.spec import (
     ProjectSpec,
     ShapeRangeSpec,
     Source,
-    Target,
     Tolerance,
 )
+from trtkit.project.spec_target import Engine, Target
 from trtkit.project.yaml_text import MAX_BYTES, Path_, Positions, line_and_column, read_yaml
 
 PROJECT_FILE = "trtkit.yaml"
@@ -122,7 +122,29 @@ def load_project(file: Path) -> Project:
     project = Project(resolved, repository, dict(spec.models), dict(spec.targets), positions)
     for path, reference in _references(project):
         check_reference(reference, project.root, project.where(*path), folder=path[-1] == "huggingface")
+    for name, model in project.models.items():
+        _check_python(project, name, model)
     return project
+
+
+def _check_python(project: Project, name: str, model: ModelSpec) -> None:
+    """The names and paths that only Python models have."""
+    if model.source and model.source.part:
+        try:
+            part_folder(model.source.part)
+        except ProjectError as exc:
+            raise ProjectError(f"{project.where('models', name, 'source', 'part')}: {exc}") from exc
+    if model.models and not (model.source and model.source.part and is_routing(model.source.part)):
+        where = project.where("models", name, "models")
+        raise ProjectError(f"{where}: only a part that passes requests on has `models`; leave them out")
+    for file, reference in model.files.items():
+        place = project.where("models", name, "files", file)
+        if is_callable_reference(reference):
+            check_reference(reference, project.root, place)
+        else:
+            check_path(reference, project.root, place)
+    if isinstance(model.environment, str):
+        check_path(model.environment, project.root, project.where("models", name, "environment"))
 
 
 def _read_text(file: Path) -> str:
@@ -231,6 +253,7 @@ def _keys_at(path: Path_) -> list[str]:
 # which parts of a path are names or indices of the user's
 _NAMED: dict[Path_, tuple[int, ...]] = {
     ("inputs",): (1, 3),
+    ("outputs",): (1, 3),
     ("ensemble",): (1, 3),
     ("tolerance",): (1, 4),
     ("profiles",): (1, 3, 4),
@@ -248,5 +271,6 @@ _CLASSES: dict[Path_, type[BaseModel]] = {
     ("models", "*", "tolerance"): Tolerance,
     ("models", "*", "tolerance", "outputs", "*"): Tolerance,
     ("models", "*", "inputs", "*"): InputSpec,
+    ("models", "*", "outputs", "*"): InputSpec,
     ("models", "*", "ensemble", "*"): EnsembleStep,
 }

@@ -10,42 +10,26 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from trtkit.project.spec_target import Engine, Target
+from trtkit.project.spec_values import (
+    DimOrAxis,
+    FileName,
+    ModelName,
+    ModuleName,
+    NonNegative,
+    NumericType,
+    Precision,
+    Reference,
+    Size,
+    Strict,
+    TritonType,
+)
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError(f"{text!r} holds unprintable characters")
-    return text
-
-
-ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*$", max_length=200)]
-Reference = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
-ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")]
-DimOrAxis = Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-TritonType = Literal[
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
-    "FP16", "BF16", "FP32", "FP64", "BYTES",
-]  # fmt: skip
-NumericType = Literal[
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32", "FP64",
-]  # fmt: skip
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class _Strict(BaseModel):
-    """Frozen, and an unknown key is an error; types are not guessed (``'8'`` is not 8)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8", "int8+fp16", "fp8+fp16", "auto"]
-Size = Annotated[int, Field(ge=0)]  # 0 is refused later, with the input's name
-ComputeCapability = Annotated[str, Field(pattern=r"^[0-9]{1,2}\.[0-9]$")]
-
-
-class Source(_Strict):
-    """Where the model comes from: exactly one of the six."""
+class Source(Strict):
+    """Where the model comes from: exactly one of the eight."""
 
     onnx: Reference | None = Field(None, description="an ONNX file, or FILE.py:NAME giving a ModelProto or a path")
     sklearn: Reference | None = Field(
@@ -62,26 +46,35 @@ class Source(_Strict):
     cast: NumericType | None = Field(
         None, description="no file: each of `inputs:` in this data type, for steps of an ensemble whose types differ"
     )
+    part: ModelName | None = Field(None, description="no graph: one of trtkit's ready Python models, by its name")
+    python: Reference | None = Field(
+        None, description="no graph: FILE.py:NAME, a function of arrays that the Python backend calls for each request"
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Source:
         if len(self.model_fields_set & {k for k, v in self if v is not None}) != 1:
-            raise ValueError("give exactly one of onnx, sklearn, torch, huggingface, callable, cast")
+            raise ValueError(f"give exactly one of {', '.join(Source.model_fields)}")
         return self
 
     @property
     def kind(self) -> str:
-        """Which of the six was given."""
+        """Which of the eight was given."""
         return next(name for name, value in self if value is not None)
 
     @property
     def reference(self) -> str:
-        """The path or FILE.py:NAME that was given; ``""`` for a cast, which has none."""
-        return "" if self.cast else str(getattr(self, self.kind))
+        """The path or FILE.py:NAME that was given; ``""`` for a cast and a part, which have none."""
+        return "" if self.cast or self.part else str(getattr(self, self.kind))
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether it becomes an ONNX graph, and not a Python model."""
+        return not (self.part or self.python)
 
 
-class InputSpec(_Strict):
-    """One input of a torch module or an estimator, in the order of its call."""
+class InputSpec(Strict):
+    """One input, in the order of the call; or one output of a Python model."""
 
     data_type: TritonType = Field("FP32", description="Triton's name of the data type, without TYPE_")
     shape: list[DimOrAxis] = Field(
@@ -89,7 +82,7 @@ class InputSpec(_Strict):
     )
 
 
-class Tolerance(_Strict):
+class Tolerance(Strict):
     """An element passes when ``|served - reference| <= atol + rtol * |reference|``."""
 
     rtol: NonNegative | None = None
@@ -97,7 +90,7 @@ class Tolerance(_Strict):
     outputs: dict[str, Tolerance] = Field(default={}, description="for one output, by its name")
 
 
-class Evaluate(_Strict):
+class Evaluate(Strict):
     """Real data to prove the model on."""
 
     data: Reference = Field(
@@ -109,7 +102,7 @@ class Evaluate(_Strict):
     samples: Annotated[int, Field(ge=1)] | None = Field(None, description="use only the first N samples")
 
 
-class Calibration(_Strict):
+class Calibration(Strict):
     """Real rows that show which values a tensor takes; INT8 and FP8 need them."""
 
     data: Reference = Field(description="FILE.py:NAME giving the inputs, or an .npz file with one array per input")
@@ -125,7 +118,7 @@ class Calibration(_Strict):
     )
 
 
-class Keep(_Strict):
+class Keep(Strict):
     """What stays as it is when the graph's precision changes."""
 
     operators: list[str] = Field(default=[], description="operator types kept in FP32, e.g. [Softmax]")
@@ -133,7 +126,7 @@ class Keep(_Strict):
     io_types: bool = Field(True, description="whether inputs and outputs keep their data types")
 
 
-class ShapeRangeSpec(_Strict):
+class ShapeRangeSpec(Strict):
     """The shapes of one input in one optimization profile: full shapes, batch first."""
 
     min: list[Size] = Field(description="the smallest shape")
@@ -141,72 +134,7 @@ class ShapeRangeSpec(_Strict):
     max: list[Size] = Field(description="the largest shape")
 
 
-class Engine(_Strict):
-    """How a TensorRT engine is built."""
-
-    workspace_bytes: Annotated[int, Field(ge=1)] = Field(1 << 30, description="the most scratch memory a layer may use")
-    optimization_level: Annotated[int, Field(ge=0, le=5)] | None = Field(
-        None, description="0 builds fastest, 5 searches longest; default: TensorRT's own (3)"
-    )
-    timing_cache: bool = Field(True, description="keep measured kernel times for the next build")
-    version_compatible: bool = Field(
-        False, description="the plan also loads in newer TensorRT versions; larger, and the server needs a flag for it"
-    )
-    hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = Field(
-        "none", description="the plan also loads on other GPUs; slower, because kernels of one GPU are left out"
-    )
-    strip_plan: bool = Field(False, description="leave the weights out of the plan; it has to be refitted to be used")
-    refit: bool = Field(False, description="the plan's weights can be replaced later")
-    plugins: list[Reference] = Field(default=[], description="shared libraries with TensorRT plugins")
-    overlapping_profiles: bool = Field(
-        False, description="accept profiles that overlap, although the server's choice between them is undefined"
-    )
-
-
-class Target(_Strict):
-    """Where models will run."""
-
-    backend: Literal["onnxruntime", "tensorrt"] = Field("onnxruntime", description="Triton's backend")
-    execution_provider: Literal["cpu", "cuda", "tensorrt"] = Field(
-        "cpu", description="for backend onnxruntime: what runs the graph"
-    )
-    image: Reference | None = Field(
-        None, description="the tritonserver image, e.g. nvcr.io/nvidia/tritonserver:25.10-py3"
-    )
-    compute_capability: ComputeCapability | Annotated[list[ComputeCapability], Field(min_length=1)] | None = Field(
-        None, description='of the GPUs, e.g. "8.9"; a list where there are several, each gets a plan of its own'
-    )
-    tensorrt_version: Reference | None = Field(
-        None, description="of the target, instead of what the image's table says"
-    )
-    onnxruntime_version: Reference | None = Field(
-        None, description="of the target, instead of what the image's table says"
-    )
-    fallback: Literal["onnxruntime"] | None = Field(
-        None, description="what serves the graph while no plan can be built, on a machine without the GPU"
-    )
-
-    @model_validator(mode="after")
-    def _fields_of_the_backend(self) -> Target:
-        if self.backend == "tensorrt" and "execution_provider" in self.model_fields_set:
-            raise ValueError("execution_provider belongs to backend onnxruntime; leave it out")
-        if self.backend == "onnxruntime" and self.fallback is not None:
-            raise ValueError("fallback belongs to backend tensorrt; leave it out")
-        return self
-
-    @property
-    def compute_capabilities(self) -> tuple[str, ...]:
-        """All that were given, in order."""
-        given = self.compute_capability
-        return () if given is None else (given,) if isinstance(given, str) else tuple(given)
-
-    @property
-    def on_gpu(self) -> bool:
-        """Whether models run on a GPU there."""
-        return self.backend == "tensorrt" or self.execution_provider != "cpu"
-
-
-class EnsembleStep(_Strict):
+class EnsembleStep(Strict):
     """One step; maps are ``model's tensor: ensemble's tensor``, and what they leave out goes by its own name."""
 
     model: ModelName
@@ -221,8 +149,8 @@ class EnsembleStep(_Strict):
     )
 
 
-class ModelSpec(_Strict):
-    """One served model: exported from a source, or an ensemble of models of the repository."""
+class ModelSpec(Strict):
+    """One served model: made from a source, or an ensemble of models of the repository."""
 
     source: Source | None = None
     ensemble: Annotated[list[EnsembleStep], Field(min_length=1)] | None = None
@@ -231,7 +159,29 @@ class ModelSpec(_Strict):
         description="modules that must be installed; without them `trtkit build` leaves the model out",
     )
     inputs: dict[str, InputSpec] = Field(default={}, description="names, types and shapes, where the source has none")
-    outputs: list[str] = Field(default=[], description="names for the outputs, in order, where the source has none")
+    outputs: list[str] | dict[str, InputSpec] = Field(
+        default=[],
+        description="names for the outputs, in order, where the source has none; of a Python model with data types and "
+        "shapes",
+    )
+    parameters: dict[str, Any] = Field(
+        default={}, description="of a part or a Python function: its parameters, as plain values; null takes one away"
+    )
+    models: list[ModelName] = Field(
+        default=[],
+        description="of a part that passes requests on: the models that its parameters name; they are built first, and "
+        "its tensors follow from theirs",
+    )
+    files: dict[FileName, Reference] = Field(
+        default={},
+        description="of a part or a Python function: further files of its version folder, by name; a path, or "
+        "FILE.py:NAME giving bytes or text",
+    )
+    environment: Reference | list[str] | None = Field(
+        None,
+        description="of a Python function: its packages; a requirements file, a list of requirements, or a packed "
+        "environment (.tar.gz)",
+    )
     precision: Precision = Field("fp32", description="the precision of the served graph; auto: the race decides")
     keep: Keep = Field(Keep(), description="what stays in FP32")
     calibration: Calibration | None = Field(None, description="real rows for the ranges of INT8 and FP8")
@@ -250,6 +200,16 @@ class ModelSpec(_Strict):
         "target makes it for that target",
     )
 
+    @property
+    def output_specs(self) -> dict[str, InputSpec]:
+        """``outputs:`` with types and shapes; empty where only names are given."""
+        return self.outputs if isinstance(self.outputs, dict) else {}
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names of ``outputs:``, in order."""
+        return list(self.outputs)
+
     @model_validator(mode="after")
     def _source_or_ensemble(self) -> ModelSpec:
         if (self.source is None) == (self.ensemble is None):
@@ -261,7 +221,27 @@ class ModelSpec(_Strict):
             raise ValueError(f"an ensemble has no {min(of_a_graph)} of its own; give it to the models of its steps")
         if self.source is not None and self.source.kind == "cast":
             self._check_cast()
+        self._check_python(of_a_graph)
         return self
+
+    def _check_python(self, of_a_graph: set[str]) -> None:
+        """Keys that only Python models have, and those that they have not."""
+        if self.source is None or self.source.is_graph:
+            if given := {"parameters", "models", "files", "environment"} & self.model_fields_set:
+                raise ValueError(f"{min(given)} belongs to models with `source: {{part: NAME}}` or `{{python: …}}`")
+            if isinstance(self.outputs, dict):
+                raise ValueError(
+                    "the outputs' types and shapes follow from the graph; give `outputs` as a list of names"
+                )
+            return
+        if of_a_graph:
+            raise ValueError(f"a Python model has no graph, and so no {min(of_a_graph)}; leave it out")
+        if isinstance(self.outputs, list) and self.outputs:
+            raise ValueError("the outputs of a Python model need types: `outputs: {NAME: {data_type: …, shape: […]}}`")
+        if self.source.part and self.environment is not None:
+            raise ValueError("a part runs in the server's own environment; leave environment out")
+        if self.source.part and self.evaluate is not None:
+            raise ValueError("a part is its own reference; give evaluate to an ensemble that it is a step of")
 
     def _check_cast(self) -> None:
         if not self.inputs:
@@ -270,7 +250,7 @@ class ModelSpec(_Strict):
             raise ValueError(f"a cast is one of numbers, and input '{texts[0]}' is BYTES; a Python model can read text")
 
 
-class ProjectSpec(_Strict):
+class ProjectSpec(Strict):
     """The whole of ``trtkit.yaml``."""
 
     repository: Reference = Field(

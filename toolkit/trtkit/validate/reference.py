@@ -22,6 +22,7 @@ from trtkit.project import EnsembleStep, Project
 from trtkit.repository import PublishedVersion, versions
 from trtkit.server import Client
 
+_BY_CHANCE = "split"  # the part whose answer depends on more than the request
 Reference = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 
@@ -35,12 +36,34 @@ def reference_for(project: Project, model: str, published: PublishedVersion, cli
         client: for the Python models of an ensemble.
 
     Raises:
-        DataError: the reference is not in the cache, or not what it was.
+        DataError: the reference is not in the cache, or not what it was; or the model has none but itself.
     """
+    if why := why_no_reference(project, model):
+        raise DataError(why)
     if project.models[model].ensemble is None:
         session = Session(_reference_file(project, published))
         return lambda inputs: session.run(session.cast(_with_ranks(inputs, session.input_ranks)))
     return _ensemble_reference(project, model, client)
+
+
+def why_no_reference(project: Project, model: str) -> str:
+    """Why there is nothing that a model's outputs could be compared with, as a sentence; ``""`` when there is."""
+    if _is_python_model(project, model):
+        return f"model '{model}' is a Python model, and its own reference; validate an ensemble that it is a step of"
+    steps = [step.model for step in project.models[model].ensemble or [] if step.model in project.models]
+    for step in steps:
+        source = project.models[step].source
+        if source and source.part == _BY_CHANCE:
+            of = ", ".join(project.models[step].models)
+            return f"ensemble '{model}': which of {of} answers, chance decides at '{step}'; validate each of those"
+        if why := why_no_reference(project, step) if project.models[step].ensemble else "":
+            return why
+    return ""
+
+
+def _is_python_model(project: Project, model: str) -> bool:
+    source = project.models[model].source
+    return source is not None and not source.is_graph
 
 
 def _with_ranks(inputs: Mapping[str, Array], ranks: Mapping[str, int]) -> dict[str, Array]:
@@ -92,7 +115,7 @@ def _ensemble_reference(project: Project, model: str, client: Client) -> Referen
 
 def _step_reference(project: Project, step: EnsembleStep, client: Client) -> Reference:
     """A step's reference: its graph; a Python model, which is its own reference, answers through the server."""
-    if step.model not in project.models:
+    if step.model not in project.models or _is_python_model(project, step.model):
         ranks = {spec.name: len(spec.shape) for spec in client.signature(step.model).inputs}
         return lambda inputs: client.infer(step.model, _with_ranks(inputs, ranks))
     return reference_for(project, step.model, _served_version(project, step, client), client)
