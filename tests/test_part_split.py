@@ -86,7 +86,7 @@ def test_weights_hold_and_every_session_is_sticky(server: RunningServer) -> None
     for session, answer in zip(sessions, answers, strict=True):
         of_session.setdefault(session, set()).add(answer)
     assert all(len(each) == 1 for each in of_session.values())
-    assert Counter(answers)["canary"] / REQUESTS == pytest.approx(0.1, abs=0.01)
+    assert Counter(answers)["canary"] / REQUESTS == pytest.approx(0.1, abs=0.001)  # 1 % of it
     counted = metric(server, "trtkit_variant_requests_total", model="split", variant="canary")
     assert counted == Counter(answers)["canary"]
 
