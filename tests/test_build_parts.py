@@ -248,7 +248,7 @@ def test_models_that_pass_requests_to_each_other_are_refused(work: Workspace) ->
         ),
         ("{source: {part: top_k}, files: {labels.txt: gone.txt}}", "there is no file or folder 'gone.txt'"),
         ("{source: {part: top_k}, files: {../x: labels.txt}}", "files"),
-        ("{source: {part: top_k}, files: {model.py: labels.txt}}", "'model.py' is there already"),
+        ("{source: {part: top_k}, files: {model.py: labels.txt}}", "'model.py' is a file of trtkit's own"),
         (
             "{source: {part: top_k}, parameters: {labels: labels.txt}}",
             "parameter 'labels' of the part 'top_k' is 'labels.txt', which the model has not",
@@ -262,7 +262,10 @@ def test_models_that_pass_requests_to_each_other_are_refused(work: Workspace) ->
         ("{source: {part: top_k}, environment: [x]}", "a part runs in the server's own environment"),
         ("{source: {part: top_k}, models: [a]}", "only a part that passes requests on has `models`"),
         ("{source: {part: top_k}, outputs: [y]}", "the outputs of a Python model need types"),
-        ("{source: {part: split}, parameters: {weights: 'a:1'}}", "has no inputs; give it `inputs:"),
+        (
+            "{source: {part: split}, parameters: {weights: 'a:1'}}",
+            "has no inputs; give it the models that it passes requests on to as `models: [A, B]`, or `inputs:",
+        ),
         ("{source: {part: split}, models: [a], parameters: {weights: 'a:1'}}", "model 'a' has no config.pbtxt"),
         (
             "{source: {part: top_k}, config: {input: [{name: score, dims: [3]}]}}",
@@ -271,6 +274,13 @@ def test_models_that_pass_requests_to_each_other_are_refused(work: Workspace) ->
         (
             "{source: {part: top_k}, inputs: {scores: {shape: [4]}}}",
             "max_batch_size is 32, so that the first axis of every input and output is the batch",
+        ),
+        ("{source: {part: top_k}, files: {trtkit.json: labels.txt}}", "'trtkit.json' is a file of trtkit's own"),
+        ("{source: {part: top_k}, files: {a: labels.txt, a/b: labels.txt}}", "there is a file or folder 'a/b' already"),
+        ("{source: {part: top_k}, config: {input: [{data_type: TYPE_FP32, dims: [1]}]}}", "the model has no input"),
+        (
+            "{source: {part: top_k}, outputs: {score: {data_type: FLOAT, shape: [batch]}}}",
+            "outputs.score.data_type: has to be",
         ),
         ("{source: {cast: FP16}, inputs: {x: {shape: [4]}}, files: {a: b}}", "files belongs to models with"),
     ],

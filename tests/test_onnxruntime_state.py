@@ -81,6 +81,7 @@ MODELS: dict[str, tuple[ModelProto, str]] = {
         config(DIRECT, state("text", "", "STRING"), io("input", "word", "STRING") + io("output", "y", "STRING")),
     ),
     "lookup": (models.sums_up_looked_up(), config(TWO_TOGETHER, TOTAL, rows=2)),
+    "pair": (models.sums_up_looked_up(), config("oldest { max_candidate_sequences: 2 }", TOTAL)),
     "slow": (models.sums_up_slowly(), config(DIRECT, TOTAL)),
     "short_direct": (models.sums_up(), config(DIRECT, TOTAL, rows=2, idle=SHORT)),
     "short_oldest": (models.sums_up(), config("oldest { max_candidate_sequences: 2 }", TOTAL, idle=SHORT)),
@@ -283,6 +284,21 @@ def test_a_start_that_fails_forgets_the_sequence_before_it(triton: RunningServer
     assert both(1, 1, start=True) == {"1": 10, "2": 10}
     assert both(9, 2, start=True) == {"error": True, "2": 20}
     assert both(3, 3, end=True) == {"1": 30, "2": 50}
+
+
+@pytest.mark.triton
+def test_a_sequence_whose_end_failed_takes_no_other_ones_place(connection: Connection) -> None:
+    def total(sequence: int, index: float, **flags: bool) -> float:
+        feed = {"x": np.array([[index]], np.float32)}
+        return float(connection.infer("pair", feed, sequence_id=sequence, **flags).as_numpy("y").item())
+
+    assert total(1, 1, sequence_start=True) == 10
+    assert total(2, 2, sequence_start=True) == 20
+    with pytest.raises(InferenceServerException, match="idx=9 must be within"):
+        total(2, 9, sequence_end=True)
+    assert total(3, 3, sequence_start=True) == 30
+    assert total(1, 2, sequence_end=True) == 30
+    assert total(3, 1, sequence_end=True) == 40
 
 
 @pytest.mark.triton

@@ -64,7 +64,7 @@ class TritonPythonModel:
         self._output_names = list(self._outputs)
         self._scattered = scattered_outputs(config)
         self._states = States(config)
-        self._exact = needs_exact_runs([*graph.inputs.values(), *graph.outputs.values()])
+        self._exact = needs_exact_runs([*graph.inputs.values(), *graph.initializers.values(), *graph.outputs.values()])
         self._has_empty_slots = "sequence_batching" in config and "oldest" not in config["sequence_batching"]
         self._decoupled = config.get("model_transaction_policy", {}).get("decoupled", False)
         self._run_options = run_options(config)
@@ -110,6 +110,7 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse([])
         if self._seconds_per_request >= _CANCELLATION_CHECK_SECONDS and request.is_cancelled():
             pb_utils.Logger.log_verbose(f"dropped a cancelled request of model '{self._name}'")
+            self._states.leave(request)
             return _error("the request was cancelled", pb_utils.TritonError.CANCELLED)
         return None
 
@@ -124,6 +125,7 @@ class TritonPythonModel:
                 return self._run(requests)
             except Exception as error:  # ONNX Runtime's exceptions share no base class
                 if len(requests) == 1:
+                    self._states.leave(requests[0])
                     return [_error(self._reason(error), pb_utils.TritonError.INTERNAL)]
         if not requests:
             return []
@@ -165,7 +167,7 @@ class TritonPythonModel:
 
     def _gathered(self, requests: Sequence[Any]) -> dict[str, list[np.ndarray]]:
         """The tensors of each input, one per request; without the optional inputs that a request does not have."""
-        if len(self._inputs) == 1:  # there is no need to ask for names
+        if len(self._inputs) == 1 and self._graph.inputs:  # there is no need to ask for names
             name, read, *_ = self._inputs[0]
             return {name: [read(request.inputs()[0]) for request in requests]}
         tensors = [{tensor.name(): tensor for tensor in request.inputs()} for request in requests]
@@ -195,6 +197,8 @@ class TritonPythonModel:
         if not self._batching:
             # Triton has no scalars: as many dimensions of 1 as the configuration says
             return [value if value.ndim else value.reshape(self._outputs[name])]
+        if not value.ndim:  # of a tensor of unknown rank, for one row
+            value = value.reshape([1] * (1 + len(self._outputs.get(name, ()))))
         pieces, start = [], 0
         for array in next(iter(arrays.values())):
             stop = start + len(array)

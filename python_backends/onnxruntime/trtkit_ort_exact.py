@@ -72,7 +72,7 @@ def _to_value(array: np.ndarray, element: str) -> OrtValue:
         value = OrtValue.ortvalue_from_shape_and_onnx_type(list(array.shape), _BFLOAT16, _cpu())
         _elements(value)[...] = array
         return value
-    return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), _cpu())
+    return OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), _cpu())
 
 
 def _from_value(value: OrtValue, element: str) -> np.ndarray:

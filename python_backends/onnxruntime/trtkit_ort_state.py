@@ -8,6 +8,7 @@ hands over the initial state with every request, because a Python-based backend 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,9 +34,11 @@ class States:
         self.outputs = {entry["output_name"]: entry["input_name"] for entry in states}
         # where there is no initial state the server hands over memory that nobody wrote
         self._blank = [entry["input_name"] for entry in states if not entry.get("initial_state")]
-        oldest = sequence.get("oldest")
-        self._most = None if oldest is None else max(1, int(oldest.get("max_candidate_sequences", 0)))
+        self._by_slot = sequence.get("oldest") is None
+        # a sequence that is idle for longer is over for the server, which looks now and then and does not say so
+        self._over_after = 2e-6 * (int(sequence.get("max_sequence_idle_microseconds") or 0) or 1_000_000)
         self._kept: dict[Any, dict[str, np.ndarray]] = {}
+        self._used: dict[Any, float] = {}  # when: those used last are last
         self._keys: dict[int, Any] = {}
 
     def enter(self, requests: Sequence[Any]) -> None:
@@ -45,8 +48,7 @@ class States:
             requests: all that ``execute`` got, empty slots too.
         """
         self._keys = {
-            id(request): slot if self._most is None else request.correlation_id()
-            for slot, request in enumerate(requests)
+            id(request): slot if self._by_slot else request.correlation_id() for slot, request in enumerate(requests)
         }
 
     def recall(self, requests: Sequence[Any], arrays: Mapping[str, list[np.ndarray]]) -> None:
@@ -61,7 +63,7 @@ class States:
         for index, request in enumerate(requests):
             key = self._keys[id(request)]
             if request.flags() & _START:
-                self._kept.pop(key, None)
+                self._forget(key)
             for name, state in self._kept.get(key, {}).items():
                 arrays[name][index] = state
 
@@ -72,14 +74,24 @@ class States:
             requests: of the batch.
             outputs: by output, one array for each request.
         """
+        now = time.monotonic()
         for index, request in enumerate(requests):
             key = self._keys[id(request)]
-            self._kept.pop(key, None)
+            self._forget(key)
             if not request.flags() & _END:
+                self._used[key] = now
                 self._kept[key] = {name: _copy(outputs[output][index]) for output, name in self.outputs.items()}
-        # sequences that nobody ends go without a word; one that is over was used before any that is not
-        while self._most is not None and len(self._kept) > self._most:
-            del self._kept[next(iter(self._kept))]
+        while self._used and now - self._used[next(iter(self._used))] > self._over_after and not self._by_slot:
+            self._forget(next(iter(self._used)))
+
+    def leave(self, request: Any) -> None:
+        """Take note of a request that gave no state: one that begins or ends a sequence leaves none behind."""
+        if request.flags() & (_START | _END):
+            self._forget(self._keys.get(id(request)))
+
+    def _forget(self, key: Any) -> None:
+        self._kept.pop(key, None)
+        self._used.pop(key, None)
 
 
 def _blank(array: np.ndarray) -> np.ndarray:

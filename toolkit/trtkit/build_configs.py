@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -94,10 +95,21 @@ class ConfigStage:
                 why |= {("parameters", "EXECUTION_ENV_PATH"): "the packages of `environment:`"}
                 explained = explained_part(self.project, name, {**known, "parameters": parameters}, why, variant)
                 self._check_files(name, served, explained.config)
+                self._check_models(name, explained.config)
                 made[variant] = to_text(explained.config, explained.reasons)
             return made
 
         return self._texts(name, inputs, generate)
+
+    def _check_models(self, name: str, config: ModelConfig) -> None:
+        """Each of ``models:`` is one that the parameters speak of."""
+        said = " ".join(entry.string_value for entry in config.parameters.values())
+        for model in self.project.models[name].models:
+            if not re.search(rf"(?<![\w.-]){re.escape(model)}(?![\w.-])", said):
+                where = self.project.where("models", name, "models")
+                raise ConfigError(
+                    f"{where}: no parameter speaks of '{model}'; name it in `parameters:`, or leave it out"
+                )
 
     def _files(self, name: str, served: Served) -> list[str]:
         """The files that a part may look for, where it does: its version's, and those beside config.pbtxt."""

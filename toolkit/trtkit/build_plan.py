@@ -17,6 +17,7 @@ from typing import Any
 from trtkit.artifacts import Cache, StageRun
 from trtkit.errors import BuildError, RepositoryError
 from trtkit.project import Project
+from trtkit.python_models.key import PYTHON
 from trtkit.repository import (
     VARIANTS,
     Publication,
@@ -28,7 +29,7 @@ from trtkit.repository import (
 )
 
 WARMUP = "warmup"
-_ENVIRONMENTS = "environment-*.tar.gz"  # those of Python models, each named by its content
+_ENVIRONMENTS = f"environment-{'[0-9a-f]' * 12}.tar.gz"  # those of Python models, each named by its content
 _KEPT_FACTS = (
     "signature", "max_batch_size", "batch", "ranges", "axis_size", "opset", "ir_version", "changes", "parity",
     "tool_versions", "calibration", "conversion", "metric", "race", "engine", "profiles", "no_plan",
@@ -185,6 +186,8 @@ class Planner:
         files = self._artifact(name, served.run.artifact)
         warmup = self._artifact(name, served.warmup) if served.warmup else files
         beside |= self._artifact(name, served.environment) if served.environment else {}
+        if served.precision == PYTHON:  # its files are the user's, whatever their names
+            return files, beside
         beside |= {path: f for path, f in warmup.items() if path.startswith(f"{WARMUP}/") and _is_named(f.name, texts)}
         return {path: f for path, f in files.items() if not path.startswith(f"{WARMUP}/")}, beside
 

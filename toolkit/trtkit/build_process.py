@@ -73,7 +73,7 @@ def run_worker(
     Args:
         project: the project.
         name: the model.
-        stage: ``export``, ``calibration``, ``precision`` or ``race``.
+        stage: ``export``, ``calibration``, ``precision``, ``race``, ``environment`` or ``python``.
         inputs: the fingerprints to remember the run with.
         options: what the stage starts from.
         workers: of the build, which this one joins.

@@ -130,16 +130,18 @@ def _new_rows(known: Sequence[Block], side: str, layers: Sequence[Block]) -> Ite
     """Tensors that a block gives whole, and that the part's config leaves out: optional ones, or a function's."""
     names = {row["name"] for row in known}
     for row in (row for block in layers for row in block.get(side) or []):
-        if row.get("name") not in names and "data_type" in row and "dims" in row:
+        if row.get("name") and row["name"] not in names and "data_type" in row and "dims" in row:
             names.add(row["name"])
             yield {"name": row["name"]}
 
 
 def _refuse_without(project: Project, name: str, side: str, config: ModelConfig) -> None:
     if not getattr(config, side):
+        passes_on = is_routing(part_of(project, name))
+        models = "the models that it passes requests on to as `models: [A, B]`, or " if passes_on else ""
         raise ConfigError(
-            f"{project.where('models', name)}: model '{name}' has no {side}s; give it `{side}s: {{NAME: {{data_type: "
-            "FP32, shape: [batch, 4]}}`"
+            f"{project.where('models', name)}: model '{name}' has no {side}s; give it {models}"
+            f"`{side}s: {{NAME: {{data_type: FP32, shape: [batch, 4]}}}}`"
         )
 
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
@@ -46,7 +46,7 @@ def routed_tensors(
                 f"{where}: '{first}' and '{model}' differ in the input '{min(differ)}'; one request has to fit all"
             )
     outputs = {model: {row.name: row for row in config.output} for model, config in configs.items()}
-    found = {"input": _common(where, inputs), "output": _common(where, outputs)}
+    found = {"input": _common(where, inputs, max), "output": _common(where, outputs, min)}
     if not found["output"]:
         raise ConfigError(
             f"{where}: {', '.join(configs)} have no output in common; choose models with the same outputs"
@@ -60,8 +60,11 @@ def routed_tensors(
     return {**found, "max_batch_size": min(sizes.values())}, reasons
 
 
-def _common(where: str, tensors: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """The tensors that all have, as the first has them; -1 where sizes differ in that one of them is any."""
+def _common(where: str, tensors: Mapping[str, Mapping[str, Any]], choose: Callable[[int, int], int]) -> list[Row]:
+    """The tensors that all have; of a dim that is -1 for one and fixed for another, the one to `choose`.
+
+    Requests have to fit all: the fixed one. Responses may be any's: -1.
+    """
     first, *others = tensors
     rows = []
     for name, row in tensors[first].items():
@@ -69,13 +72,19 @@ def _common(where: str, tensors: Mapping[str, Mapping[str, Any]]) -> list[Row]:
             continue
         dims = list(row.dims)
         for other in others:
-            dims = _merged(where, name, (first, row, dims), (other, tensors[other][name]))
+            dims = _merged(where, name, (first, row, dims), (other, tensors[other][name]), choose)
         found: Row = {"name": name, "data_type": DataType.Name(row.data_type), "dims": dims}
         rows.append({**found, "optional": True} if getattr(row, "optional", False) else found)
     return rows
 
 
-def _merged(where: str, name: str, one: tuple[str, Any, Sequence[int]], other: tuple[str, Any]) -> list[int]:
+def _merged(
+    where: str,
+    name: str,
+    one: tuple[str, Any, Sequence[int]],
+    other: tuple[str, Any],
+    choose: Callable[[int, int], int],
+) -> list[int]:
     (first, row, dims), (model, its) = one, other
     same = len(dims) == len(its.dims) and all(a == b or -1 in (a, b) for a, b in zip(dims, its.dims, strict=True))
     if row.data_type != its.data_type or not same:
@@ -83,4 +92,4 @@ def _merged(where: str, name: str, one: tuple[str, Any, Sequence[int]], other: t
             f"{where}: tensor '{name}' is {DataType.Name(row.data_type)} {list(dims)} at '{first}' and "
             f"{DataType.Name(its.data_type)} {list(its.dims)} at '{model}'; one request has to fit all"
         )
-    return [max(a, b) for a, b in zip(dims, its.dims, strict=True)]
+    return [choose(a, b) for a, b in zip(dims, its.dims, strict=True)]

@@ -5,12 +5,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 from typing import Any
 
 
-class Severity(StrEnum):
+class Severity(str, Enum):
     """How bad it is: the server refuses it; it loads but does not do what is written; it could be better."""
+
+    def __str__(self) -> str:
+        return self.value  # Python 3.10 has no StrEnum
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
 
     ERROR = "error"
     WARNING = "warning"

@@ -204,7 +204,13 @@ def _most_telling(errors: list[ErrorDetails], value: Any) -> ErrorDetails:
     typo = next((error for error in errors if error["type"] == "extra_forbidden"), None)
     place = _real_path(errors[0]["loc"], value)
     same = [error for error in errors if _real_path(error["loc"], value) == place]
-    return typo or next((error for error in same if not error["type"].endswith("_type")), errors[0])
+    inside = [
+        error
+        for error in errors
+        if _real_path(error["loc"], value)[: len(place)] == place != _real_path(error["loc"], value)
+    ]
+    first = next(iter(inside), errors[0]) if errors[0]["type"].endswith("_type") else errors[0]
+    return typo or next((error for error in same if not error["type"].endswith("_type")), first)
 
 
 def _real_path(loc: tuple[int | str, ...], value: Any) -> Path_:

@@ -72,7 +72,9 @@ def unpack(archive: Path, folder: Path, where: str) -> None:
         BuildError: it cannot be read.
     """
     folder.mkdir()
-    done = subprocess.run(["tar", "-xzf", str(archive), "-C", str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["tar", "-xzf", str(archive), "-C", str(folder)], capture_output=True, text=True, errors="replace", check=False
+    )
     if done.returncode:
         raise BuildError(f"{where}: '{archive.name}' cannot be unpacked as tar.gz: {_last_line(done.stderr)}")
 
@@ -89,7 +91,9 @@ def run_activated(folder: Path, arguments: Sequence[str], given: str = "") -> su
     command = ["bash", "-c", line, str(folder), *arguments]
     own = (str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin")
     clean = {"PATH": os.pathsep.join(own), "HOME": str(folder), "LANG": "C.UTF-8", "PYTHONNOUSERSITE": "1"}
-    return subprocess.run(command, env=clean, input=given, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env=clean, input=given, capture_output=True, text=True, errors="replace", check=False
+    )
 
 
 def _probe(folder: Path, archive: Path, where: str) -> tuple[str, str]:

@@ -81,7 +81,9 @@ def _answer(request: dict[str, Any], folder: Path, work: Path, environment: Path
     if environment:
         done = run_activated(environment, arguments)
     else:
-        done = subprocess.run([sys.executable, *arguments], cwd=work, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=work, capture_output=True, text=True, errors="replace", check=False
+        )
     print(done.stdout, done.stderr, flush=True)  # noqa: T201 - to the stage's log
     if not result.is_file():
         end = done.stderr.strip().rpartition("\n")[2]
@@ -92,6 +94,9 @@ def _answer(request: dict[str, Any], folder: Path, work: Path, environment: Path
 def _request(project: Project, name: str, config: ModelConfig) -> dict[str, Any]:
     """What `call_once` needs, in plain values: it may run with another version of numpy."""
     parameters = {key: value.string_value for key, value in config.parameters.items()}
+    if "function" not in parameters:
+        where = project.where("models", name, "parameters")
+        raise ConfigError(f"{where}: the parameter 'function' follows from `source:`, so it cannot be taken away")
     batch = min(_ROWS, config.max_batch_size)
     arrays, origin = _arrays(project, name, config, batch)
     as_text = parameters.get("strings") == "str"

@@ -89,6 +89,8 @@ def _packed(given: str | Sequence[str], python: str, root: Path, archive: Path, 
     site.mkdir(parents=True)
     (folder / "bin").mkdir()
     _install(["--requirement", given] if isinstance(given, str) else given, python, site, root, where)
+    for file in site.glob("*.dist-info/direct_url.json"):  # says where on this machine a wheel lay
+        file.unlink()
     _move_programs(site / "bin", folder / "bin")
     if python == _own_python():  # at once, and not by every server that unpacks it
         how = ["-q", "-j0", "--invalidation-mode", "unchecked-hash", "-s", str(folder)]  # the same wherever it is made
@@ -109,7 +111,7 @@ def _install(requirements: Sequence[str], python: str, site: Path, root: Path, w
         )
     command = [sys.executable, "-m", "pip", "install", "--target", str(site), "--no-compile", "--no-input"]
     command += ["--disable-pip-version-check", "--no-warn-script-location", *_for(python), *requirements, _NUMPY]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, errors="replace", check=False)
     print(done.stdout, done.stderr, flush=True)  # noqa: T201 - to the stage's log
     if done.returncode:
         complaints = re.findall(r"^ERROR: (.*)$", done.stderr, flags=re.MULTILINE)

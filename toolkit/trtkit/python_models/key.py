@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from pathlib import Path
 
-from trtkit.artifacts import fingerprint, hash_file
+from trtkit.artifacts import fingerprint, hash_file, hash_folder
 from trtkit.images import image_facts
 from trtkit.parts import FUNCTION_PART, part_files
 from trtkit.project import Project, Target
+from trtkit.project.callables import is_callable_reference, split_reference
+from trtkit.python_models.modules import project_modules
 
 PYTHON, ENVIRONMENT = "python", "environment"
 _STAGE_VERSION = 1
@@ -42,14 +45,31 @@ def python_inputs(project: Project, name: str, environment: str) -> dict[str, st
         ]
         inputs["signature"] = fingerprint([tensors, spec.parameters, spec.config, evaluate])
         inputs["environment"] = environment
+        inputs["modules"] = fingerprint(_modules(project, spec.source.python))
     return inputs
 
 
-def _unseen(project: Project, path: Path) -> list[str]:
-    """What the record of files that were read does not tell: a new file in a folder, and files of the repository."""
-    if path.is_dir():
-        return sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
-    return [hash_file(path)] if path.resolve().is_relative_to(project.repository) else []
+def _unseen(project: Project, path: Path) -> list[tuple[str, str]]:
+    """What the record of files that were read does not tell: a new file in a folder, hidden files, the repository's."""
+    parts = Path(os.path.relpath(path, project.root)).parts
+    hidden = any(part.startswith(".") and part != ".." for part in parts)
+    unread = hidden or path.resolve().is_relative_to(project.repository)
+    if not path.is_dir():
+        return [(path.name, hash_file(path))] if unread else []
+    inside = {file.relative_to(path): file for file in sorted(path.rglob("*")) if file.is_file()}
+    return [
+        (str(name), hash_file(file) if unread else "")
+        for name, file in inside.items()
+        if not any(part == "__pycache__" or part.startswith(".") for part in name.parts)
+    ]
+
+
+def _modules(project: Project, reference: str) -> list[str]:
+    """The files of the function's modules; packages come whole, so that a new one counts."""
+    if not is_callable_reference(reference):
+        return []
+    file, _ = split_reference(reference, project.root)
+    return sorted(project_modules(file, project.root).files) if file.is_file() else []
 
 
 def is_archive(reference: str) -> bool:
@@ -68,7 +88,7 @@ def environment_inputs(project: Project, name: str, python: str) -> dict[str, st
     given, root = project.models[name].environment, project.root
     assert given is not None, "no environment"
     lines = [given] if isinstance(given, str) else given
-    local = {line: hash_file(root / line) for line in lines if (root / line).is_file()}
+    local = {line: hash_folder(root / line) if (root / line).is_dir() else hash_file(root / line) for line in lines}
     return {
         "trtkit's environment stage": str(_STAGE_VERSION),
         "requirements": fingerprint([given, local]),

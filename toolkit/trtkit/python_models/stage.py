@@ -15,6 +15,7 @@ from trtkit.parts import FUNCTION_PART, part_files
 from trtkit.project import Project
 from trtkit.project.callables import call, is_callable_reference, split_reference
 from trtkit.python_models.modules import Modules, project_modules
+from trtkit.repository import RECORD_FILE
 
 _FUNCTION = "function"
 
@@ -80,8 +81,10 @@ def _user_files(project: Project, name: str, taken: Mapping[str, Path], folder: 
     """``files:``: paths, folders, and what FILE.py:NAME gives."""
     for path, reference in project.models[name].files.items():
         where = project.where("models", name, "files", path)
-        if path in taken:
-            raise BuildError(f"{where}: '{path}' is there already, as a module of the model; choose another name")
+        if path == RECORD_FILE or path in taken:
+            raise BuildError(f"{where}: '{path}' is a file of trtkit's own in the version folder; choose another name")
+        if (folder / path).exists() or any(each.is_file() for each in (folder / path).parents):
+            raise BuildError(f"{where}: there is a file or folder '{path}' already; choose another name")
         if is_callable_reference(reference):
             _write(call(reference, project.root, where), folder / path, f"{where}: '{reference}'")
         else:

@@ -51,7 +51,8 @@ def why_no_reference(project: Project, model: str) -> str:
     if _is_python_model(project, model):
         return f"model '{model}' is a Python model, and its own reference; validate an ensemble that it is a step of"
     steps = [step.model for step in project.models[model].ensemble or [] if step.model in project.models]
-    for step in steps:
+    behind = [model for step in steps for model in project.models[step].models if model in project.models]
+    for step in [*steps, *behind]:
         source = project.models[step].source
         if source and source.part == _BY_CHANCE:
             of = ", ".join(project.models[step].models)
