@@ -59,13 +59,14 @@ class Labels:
         inside = (indices >= 0) & (indices < len(self))
         safe = np.where(inside, indices, 0).astype(np.intp)
         known = inside & self._known[safe]
+        found = self._labels[safe.reshape(-1)].reshape(safe.shape)
         if known.all():
-            return self._labels[safe]
+            return found
         if unknown is None:
             place = tuple(np.argwhere(~known)[0])
             where = ", ".join(map(str, place))
             raise BadLabels(f"no label for index {indices[place]} at [{where}]; there are {self._known.sum()} labels")
-        return np.where(known, self._labels[safe], unknown)
+        return np.where(known, found, unknown)
 
 
 def _from_lines(text: str) -> dict[int, str]:

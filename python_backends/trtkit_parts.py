@@ -8,6 +8,7 @@ It stands beside a model's ``model.py`` in the version directory; `trtkit build`
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 # of the Python backend itself, or of trtkit
-_COMMON = frozenset({"EXECUTION_ENV_PATH", "FORCE_CPU_ONLY_INPUT_TENSORS"})
+_COMMON = frozenset({"EXECUTION_ENV_PATH", "FORCE_CPU_ONLY_INPUT_TENSORS", "TRITON_BATCH_STRATEGY_PATH"})
 
 
 class BadConfig(Exception):  # noqa: N818 - Triton shows the class's name before the sentence
@@ -110,7 +111,8 @@ class Parameters:
             value = convert(given)
         except ValueError:
             raise self.wrong(name, expected) from None
-        if not np.isfinite(value) or (least is not None and value < least) or (most is not None and value > most):
+        finite = isinstance(value, int) or math.isfinite(value)
+        if not finite or (least is not None and value < least) or (most is not None and value > most):
             raise self.wrong(name, expected)
         return value
 
@@ -123,8 +125,10 @@ def locate(args: Mapping[str, str], name: str) -> str:
         name: a path relative to either.
 
     Raises:
-        BadConfig: neither has it.
+        BadConfig: neither has it, or the path leads out of them.
     """
+    if os.path.isabs(name) or ".." in name.split("/"):
+        raise BadConfig(f"model '{args['model_name']}': file '{name}': expected a path inside the model's folder")
     folders = [os.path.join(args["model_repository"], args["model_version"]), args["model_repository"]]
     for folder in folders:
         path = os.path.join(folder, name)

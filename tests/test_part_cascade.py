@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
 from part_models import write_part
@@ -29,6 +30,9 @@ class TritonPythonModel:
         rows = [len(request.inputs()[0].as_numpy()) for request in requests]
         return [pb_utils.InferenceResponse([pb_utils.Tensor("y", np.zeros((n, 1), np.float32))]) for n in rows]
 """
+
+# the answer has one row, whatever the request has
+FEWER = NARROW.replace("np.zeros((n, 1)", "np.zeros((1, 3)")
 
 
 def y_only(config: ModelConfig) -> None:
@@ -60,12 +64,14 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_variant(folder, "small", 1)
     write_variant(folder, "large", 2)
     write_variant(folder, "narrow", 3, model=NARROW, edit=y_only)
+    write_variant(folder, "fewer", 4, model=FEWER, edit=y_only)
     write_part(folder, "by_max", "cascade", {"threshold": "0.8"}, edit=with_got)
     write_part(folder, "by_margin", "cascade", {"measure": "margin", "threshold": "0.2"})
     write_part(folder, "by_entropy", "cascade", {"measure": "entropy", "threshold": "0.5"})
     write_part(folder, "by_logits", "cascade", {"activation": "softmax"}, edit=no_batches)
     write_part(folder, "hidden", "cascade", {}, edit=only_got)
     write_part(folder, "mixed", "cascade", {"models": "small, narrow"})
+    write_part(folder, "torn", "cascade", {"models": "small, fewer"})
     write_part(folder, "three", "cascade", {"models": "small, large, narrow", "threshold": "1.5"})
     write_part(folder, "absent", "cascade", {"models": "small, nowhere"})
     write_part(folder, "misnamed", "cascade", {"output": "z"})
@@ -142,6 +148,17 @@ def test_rows_that_cannot_be_in_one_response(server: RunningServer) -> None:
     with pytest.raises(InferenceServerException, match=r"output 'y' of 'narrow' is float32 \[1\] a row, but .*\[3\]"):
         ask(server, "mixed", SURE, UNSURE)
     assert ask(server, "mixed", UNSURE) == ([[0.0]], ["narrow"])
+
+
+def test_an_answer_with_fewer_rows_than_asked_for(server: RunningServer) -> None:
+    with pytest.raises(InferenceServerException, match=r"'fewer' answered 2 rows with shape \[1, 3\] of 'y'"):
+        ask(server, "torn", SURE, UNSURE, UNSURE)
+
+
+def test_only_the_variants_are_asked_for(server: RunningServer) -> None:
+    outputs = [httpclient.InferRequestedOutput("variant")]
+    result = infer_array(server, "by_max", np.array([SURE, UNSURE], np.float32), outputs=outputs)
+    assert variants(result) == ["small", "large"]
 
 
 def test_an_error_of_the_large_one_is_the_answer(server: RunningServer) -> None:

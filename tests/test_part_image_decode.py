@@ -62,6 +62,7 @@ MODELS: dict[str, tuple[dict[str, str], Callable[[ModelConfig], object] | None]]
     "default": ({}, None),
     "digits": ({"colour": "GREY", "width": "8", "height": "8", "divide_by": "15"}, one_output),
     "as_it_is": (AS_IT_IS, pixels(-1, -1, 3, data_type=UINT8)),
+    "tiff": ({**AS_IT_IS, "formats": "TIFF"}, pixels(-1, -1, 3, data_type=UINT8)),
     "grey": ({**AS_IT_IS, "colour": "GREY"}, pixels(-1, -1, 1, data_type=UINT8)),
     "on_paper": ({**AS_IT_IS, "background": "250,240,230"}, pixels(-1, -1, 3, data_type=UINT8)),
     "imagenet": ({"resize": "shortest", "edge": "32", "crop_width": "28", "crop_height": "24", **IMAGENET},
@@ -237,6 +238,13 @@ def test_an_image_is_turned_as_exif_says(decoders: RunningServer, file_format: s
     values, size = ask(decoders, "as_it_is", [file], outputs=("pixels", "original_size"))
     assert np.array_equal(values[0], pixels)
     assert size.tolist() == [list(pixels.shape[:2])]
+
+
+def test_tiff_is_turned_once(decoders: RunningServer) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = np.asarray(PICTURE.transpose(Image.Transpose.ROTATE_270))
+    assert np.array_equal(decoded(decoders, "tiff", saved(PICTURE, "TIFF", exif=exif)), upright)
 
 
 def test_broken_exif_and_switched_off_exif_turn_nothing(decoders: RunningServer) -> None:

@@ -225,6 +225,13 @@ def test_wrong_records(tmp_path: Path, record: bytes, words: str) -> None:
     assert converted(features, {"n": 1})["features"].tolist() == [[1, 0, 0, 0, 0, 0]]
 
 
+def test_unknown_keys_inside_arrays(tmp_path: Path) -> None:
+    entry = {"name": "x", "type": "number", "path": "last.1.x"}
+    features = features_of(tmp_path / "schema.json", entry, additional="error")
+    assert converted(features, {"last": [{"z": 0}, {"x": 1}]})["features"].tolist() == [[1]]
+    assert 'record 0 has "last.1.z", which is not in the schema' in refused(features, {"last": [{}, {"x": 1, "z": 0}]})
+
+
 def test_the_first_wrong_row_is_named(tmp_path: Path) -> None:
     features = features_of(tmp_path / "schema.json", {"name": "x", "type": "number", "max": 5, "default": None})
     assert refused(features, {}, {"x": 5}, {}, {"x": 6}, {"x": 7}).startswith("record 3: 'x' is 6, expected a number")

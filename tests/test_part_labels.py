@@ -42,6 +42,11 @@ def scores(config: ModelConfig) -> None:
     config.output.add(name="count", data_type="TYPE_INT32", dims=[1])
 
 
+def narrow_count(config: ModelConfig) -> None:
+    scores(config)
+    config.output[1].data_type = "TYPE_INT8"
+
+
 def one_hot(config: ModelConfig) -> None:
     scores(config)
     config.input[0].data_type = "TYPE_BOOL"
@@ -75,6 +80,8 @@ GOOD: dict[str, tuple[dict[str, str], Any]] = {
 }
 BAD: dict[str, tuple[dict[str, str], Any, str]] = {
     "no_file": ({"labels": "gone.txt"}, None, "there is no file 'gone.txt' in "),
+    "outside": ({"labels": "../1/labels.txt"}, None, "'../1/labels.txt': expected a path inside the model's folder"),
+    "narrow_count": ({"labels": "many.txt"}, narrow_count, "output 'count' is int8, but there are 128 labels"),
     "empty_file": ({"labels": "empty.txt"}, None, "empty.txt' has no labels"),
     "misspelt": ({"unknwon": "?"}, None, "unknown parameter 'unknwon'; did you mean 'unknown'?"),
     "float_index": ({}, bytes_index, "input 'index' is TYPE_FP32, expected a whole number"),
@@ -88,7 +95,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
     repository = tmp_path_factory.mktemp("labels")
     configs = GOOD | {name: (parameters, edit) for name, (parameters, edit, _) in BAD.items()}
     for name, (parameters, edit) in configs.items():
-        files = {"labels.txt": NAMES, "empty.txt": b""}
+        files = {"labels.txt": NAMES, "empty.txt": b"", "many.txt": b"x\n" * 128}
         write_part(repository, name, "labels", parameters, files=files, edit=edit)
     with triton_with(repository, list(GOOD)) as running:
         yield running

@@ -175,6 +175,12 @@ def test_logits_far_from_zero_neither_warn_nor_win_by_accident(activation: str) 
     assert np.isfinite(found.scores).all()
 
 
+def test_softmax_leaves_objectness_alone() -> None:
+    detector = layouts.Detector("yolov5", "cxcywh", "softmax", "none", nms.Limits(0.5, 0.25, 10))
+    values = np.array([[5, 5, 10, 10, 0.5, 100, 0], [5, 5, 10, 10, 0.1, 100, 0]], np.float32)
+    assert detector.detect({"predictions": values}).scores.tolist() == [0.5]
+
+
 # -- the model
 
 
@@ -204,6 +210,10 @@ def without_batch(config: ModelConfig) -> None:
     config.ClearField("dynamic_batching")
 
 
+def bytes_for_classes(config: ModelConfig) -> None:
+    next(output for output in config.output if output.name == "detection_classes").data_type = "TYPE_UINT8"
+
+
 def narrow(config: ModelConfig) -> None:
     del config.output[2:]
     config.output[1].dims[0] = MOST
@@ -229,6 +239,7 @@ REFUSED: dict[str, tuple[dict[str, str], Callable[[ModelConfig], object] | None,
         "layout 'yolov8' reads the inputs predictions; config.pbtxt has boxes",
     ),
     "other_length": ({"max_detections": "7"}, narrow, r"'detection_boxes' has dims \[6, 4\], but max_detections makes"),
+    "byte_classes": ({}, bytes_for_classes, "'detection_classes' is TYPE_UINT8, expected TYPE_INT32"),
     "misspelt": ({"iou_treshold": "0.5"}, None, "unknown parameter 'iou_treshold'; did you mean 'iou_threshold'?"),
     "too_much": ({"iou_threshold": "45"}, None, "'iou_threshold' is '45', expected a number, at least 0, at most 1"),
 }

@@ -22,6 +22,7 @@ from trtkit.server import RunningServer, serve
 TYPES = {"x": 11, "text": 13, "lang": 13, "score": 11}
 RULES = """
 parameter(tier) = gold -> gold
+parameter(id) = 9007199254740993 -> wide
 value(lang) = de -> german; bytes(text) <= 8 and characters(text) >= 2 -> short
 dimension(x, 0) > 16 -> wide
 value(score) < 0.5 -> low
@@ -85,6 +86,9 @@ def route(server: RunningServer, model: str = "route", **given: Any) -> list[str
         ({"parameters": {"tier": "gold"}, "lang": [b"de"]}, "gold"),
         ({"parameters": {"tier": "silver"}, "lang": [b"de"]}, "german"),
         ({"parameters": {"tier": 3}}, "other"),
+        ({"parameters": {"id": 9007199254740993}}, "wide"),
+        ({"parameters": {"id": 9007199254740992}}, "other"),
+        ({"parameters": {"id": "9007199254740993.0"}}, "other"),
         ({"text": [b"12345678"]}, "short"),
         ({"text": [b"123456789"]}, "other"),
         ({"text": ["üüüü".encode()]}, "short"),

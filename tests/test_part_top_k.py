@@ -147,6 +147,7 @@ def test_an_index_without_a_label(tmp_path: Path, kind: str) -> None:
         labels.find(indices)
     assert labels.find(indices, b"?").tolist() == [[b"cat", b"dog"], [b"?", b"?"]]
     assert labels.find(indices[:0]).shape == (0, 2)
+    assert labels.find(indices[0, 1].reshape(())).tolist() == b"dog"
 
 
 # -- on a server
@@ -172,6 +173,15 @@ def narrow_score(config: ModelConfig) -> None:
     config.output[1].data_type = "TYPE_INT32"
 
 
+def byte_index(config: ModelConfig) -> None:
+    config.output[0].data_type = "TYPE_UINT8"
+
+
+def many_classes(config: ModelConfig) -> None:
+    byte_index(config)
+    config.input[0].dims[:] = [257]
+
+
 def three_classes(config: ModelConfig) -> None:
     config.input[0].dims[:] = [3]
 
@@ -192,6 +202,7 @@ GOOD = {
     "together": ({"k": "2"}, {}, four_together),
     "lowest": ({"k": "2", "largest": "false"}, {}, wide),
     "above_half": ({"k": "3", "activation": "sigmoid", "threshold": "0.5"}, {}, half),
+    "byte_index": ({}, {}, byte_index),
     "below": ({"k": "2", "largest": "false", "threshold": "0.5"}, {}, None),
 }  # fmt: skip
 BAD = {
@@ -202,6 +213,8 @@ BAD = {
     "narrow_score": ({}, narrow_score, "output 'score' cannot be TYPE_INT32"),
     "three_classes": ({"k": "4"}, three_classes, "input 'scores' has 3 classes, but the parameter k is 4"),
     "five_best": ({"k": "4"}, five_best, "output 'index' has dims [5], but the parameter k is 4"),
+    "no_minus": ({"threshold": "0.5"}, byte_index, "'index' cannot be UINT8: with the parameter threshold, it is -1"),
+    "many_classes": ({}, many_classes, "output 'index' cannot be UINT8: there are 257 classes"),
     "other_output": ({}, other_output, "there is no output 'indices'; it has index, score, label"),
 }
 
@@ -290,6 +303,7 @@ def test_below_the_threshold_there_is_no_label(triton: Triton) -> None:
         ("digits", np.zeros((1, 5), np.float32), "input 'scores' has 5 classes, but the labels file has 4"),
         ("digits", np.zeros((1, 0), np.float32), "input 'scores' has 0 classes, but the parameter k is 3"),
         ("lowest", np.zeros((2, 1), np.int64), "input 'scores' has 1 classes, but the parameter k is 2"),
+        ("byte_index", np.zeros((1, 257), np.float32), "has 257 classes, but the type of output 'index'"),
     ],
 )
 def test_wrong_requests(triton: Triton, model: str, scores: np.ndarray, words: str) -> None:

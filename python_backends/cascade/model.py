@@ -70,6 +70,8 @@ class TritonPythonModel(RoutingModel):
         if self._output not in given:
             raise BadRequest(f"'{variant.name}' gave no output '{self._output}'; it gave {', '.join(given)}")
         scores = given[self._output].as_numpy().astype(np.float64)
+        if not count:
+            return np.empty(0, np.bool_)
         if self.batches and len(scores) != count:
             raise BadRequest(f"'{variant.name}' answered {count} rows with {len(scores)} of '{self._output}'")
         if scores.ndim < 1 + self.batches:
@@ -83,8 +85,12 @@ class TritonPythonModel(RoutingModel):
     ) -> dict[str, Any]:
         """The answers so far with some rows replaced."""
         merged = {}
-        for name, tensor in given.items():
-            before, after = answers[name].as_numpy().copy(), tensor.as_numpy()
+        for name in (name for name in given if name in answers):
+            before, after = answers[name].as_numpy().copy(), given[name].as_numpy()
+            if after.shape[:1] != rows.shape:
+                raise BadRequest(
+                    f"'{variant.name}' answered {len(rows)} rows with shape {list(after.shape)} of '{name}'"
+                )
             if (before.dtype, before.shape[1:]) != (after.dtype, after.shape[1:]):
                 raise BadRequest(
                     f"output '{name}' of '{variant.name}' is {after.dtype} {list(after.shape[1:])} a row, but "

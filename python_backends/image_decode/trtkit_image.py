@@ -245,7 +245,9 @@ def _limit(size: Size, most: int, when: str) -> None:
 
 
 def _orientation(file: Image.Image) -> int | None:
-    """What EXIF says; broken EXIF data says nothing."""
+    """What EXIF says that is to be done; broken EXIF data says nothing."""
+    if file.format == "TIFF":  # Pillow turns those itself when it reads them
+        return None
     try:
         return file.getexif().get(_ORIENTATION)
     except _BROKEN:

@@ -55,7 +55,7 @@ def value_at(record: Any, path: Sequence[str], row: int) -> Any:
     for depth, step in enumerate(path):
         if isinstance(value, dict):
             value = value.get(step, MISSING)
-        elif isinstance(value, list) and step.isascii() and step.isdigit():
+        elif isinstance(value, list) and _is_position(step):
             position = int(step)
             value = value[position] if position < len(value) else MISSING
         else:
@@ -70,14 +70,17 @@ def check_keys(record: Any, known: dict[str, Any], row: int, path: tuple[str, ..
     """Refuse keys that no feature uses.
 
     Args:
-        record: an object, or what stands in its place.
-        known: a dictionary for each key that may be there, with what may be in its value; empty: anything.
+        record: an object, an array, or what stands in its place.
+        known: a dictionary for each key that may be there, with what may be in its value; empty: anything. Of an
+            array, positions; it may have others.
         row: of the record, for the message.
         path: to this object.
 
     Raises:
         BadRecord: naming the first such key.
     """
+    if known and isinstance(record, list):
+        record = {step: record[int(step)] for step in known if _is_position(step) and int(step) < len(record)}
     if not known or not isinstance(record, dict):
         return
     for key, value in record.items():
@@ -85,6 +88,10 @@ def check_keys(record: Any, known: dict[str, Any], row: int, path: tuple[str, ..
             where = ".".join((*path, key))
             raise BadRecord(f"record {row} has {shown(where)}, which is not in the schema")
         check_keys(value, known[key], row, (*path, key))
+
+
+def _is_position(step: str) -> bool:
+    return step.isascii() and step.isdigit()
 
 
 def shown(value: Any) -> str:

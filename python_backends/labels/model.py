@@ -30,6 +30,9 @@ class TritonPythonModel:
         parameters.done()
         self._input = _checked_input(config)
         self._types = _checked_outputs(config, self._input)
+        if len(self._labels) > np.iinfo(self._types.get("count", np.int64)).max:
+            kind = self._types["count"]
+            raise BadConfig(f"model '{self._name}': output 'count' is {kind}, but there are {len(self._labels)} labels")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response per request, in order: looking up labels costs the same for each row, alone or together."""

@@ -21,6 +21,7 @@ _OUTPUTS: dict[str, tuple[int | str, ...]] = {
     "detection_scores": ("n",),
     "detection_classes": ("n",),
 }
+_WHOLE = {"num_detections", "detection_classes"}
 
 
 class TritonPythonModel:
@@ -118,6 +119,10 @@ def _check_tensors(config: Mapping[str, Any], inputs: Sequence[str], detector: D
         shape = _OUTPUTS.get(entry["name"])
         if shape is None:
             raise BadConfig(f"model '{config['name']}': unknown output '{entry['name']}'; it has {', '.join(_OUTPUTS)}")
+        if entry["name"] in _WHOLE and entry["data_type"] not in ("TYPE_INT32", "TYPE_INT64"):
+            raise BadConfig(
+                f"model '{config['name']}': output '{entry['name']}' is {entry['data_type']}, expected TYPE_INT32"
+            )
         made = [detector.limits.max_detections if n == "n" else n for n in shape]
         dims = [int(dim) for dim in entry["dims"]]
         if len(dims) > len(made) and not int(config["max_batch_size"]):

@@ -84,7 +84,9 @@ class Detector:
     def _yolov5(self, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if predictions.ndim != 2 or predictions.shape[1] < 6:
             raise BadShape(f"input 'predictions' has shape {list(predictions.shape)}, expected [n, 5 + classes]")
-        objectness = self._activated(predictions[:, 4:5].astype(np.float32, copy=False))
+        objectness = predictions[:, 4:5].astype(np.float32, copy=False)
+        if self.activation == "sigmoid":
+            objectness = _sigmoid(objectness)
         # a class's probability is at most 1: where there is no object, no class passes
         values = predictions[objectness[:, 0] > self.limits.score_threshold].astype(np.float32, copy=False)
         objectness = objectness[objectness[:, 0] > self.limits.score_threshold]
@@ -99,13 +101,17 @@ class Detector:
 
     def _activated(self, scores: np.ndarray) -> np.ndarray:
         if self.activation == "sigmoid":
-            with np.errstate(over="ignore"):  # of a score far below 0, whose sigmoid is 0
-                return 1 / (1 + np.exp(-scores))
+            return _sigmoid(scores)
         if self.activation == "softmax" and scores.shape[1]:
             with np.errstate(invalid="ignore"):  # of infinite scores, which are NaN afterwards
                 powers = np.exp(scores - scores.max(axis=1, keepdims=True))
             return powers / powers.sum(axis=1, keepdims=True)
         return scores
+
+
+def _sigmoid(scores: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # of a score far below 0, whose sigmoid is 0
+        return 1 / (1 + np.exp(-scores))
 
 
 def _boxes_and_scores(boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ _CONDITION = re.compile(
     r"(?P<what>bytes|characters|value|dimension|parameter)\((?P<name>[^(),]+)(?:,\s*(?P<axis>-?\d+))?\)"
     r"\s*(?P<operator><=|>=|!=|<|>|=)\s*(?P<limit>\S.*)"
 )
+_INTEGER = re.compile(r"\s*[+-]?\d{1,19}\s*")
 _EXPECTED = "rules as 'bytes(text) <= 64 and value(mode) = 1 -> small', with line ends or ; between them"
 
 _Condition = Callable[[Any], bool]
@@ -121,6 +122,8 @@ def _parameter_condition(name: str, compare: _Function, limit: str) -> _Conditio
 
 
 def _number(value: Any) -> float | None:
+    if isinstance(value, int) or (isinstance(value, str) and _INTEGER.fullmatch(value)):
+        return int(value)  # a float would round one above 2**53
     try:
         return float(value)
     except ValueError:

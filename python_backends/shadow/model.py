@@ -22,6 +22,8 @@ _LARGEST = "trtkit_shadow_max_difference"
 _PATIENCE_S = 10.0
 # the response is still on its way through the server: where cores are scarce, the candidate would take one from it
 _HEAD_START_S = 0.005
+# how long a sequence with a dropped copy is lost, and how many at a time
+_LOST_S, _MOST_LOST = 60.0, 10_000
 
 
 class TritonPythonModel(RoutingModel):
@@ -43,7 +45,7 @@ class TritonPythonModel(RoutingModel):
         self._sample = parameters.number("sample", 1.0, least=0, most=1)
         self._log_lines = parameters.integer("log_mismatches", 10, least=0)
         self._spread = Spread()
-        self._lost: set[Any] = set()
+        self._lost = _Lost()
         self._largest: dict[str, float] = {}
         self._copies: queue.Queue[Any] = queue.Queue(parameters.integer("queue_size", 64, least=1))
         self._stopping = threading.Event()
@@ -134,3 +136,27 @@ class TritonPythonModel(RoutingModel):
         if self._log_lines > 0:
             self._log_lines -= 1
             pb_utils.Logger.log_warn(f"model '{self.name}': candidate '{self._candidate.name}': {text}")
+
+
+class _Lost:
+    """Sequences of which a copy was dropped, each for a while: where none has flags, nothing says that one ends."""
+
+    def __init__(self) -> None:
+        self._until: dict[Any, float] = {}  # in the order of the times
+        self._lock = threading.Lock()
+
+    def __contains__(self, sequence: Any) -> bool:
+        return time.monotonic() < self._until.get(sequence, 0.0)
+
+    def add(self, sequence: Any) -> None:
+        with self._lock:
+            if sequence in self:
+                return
+            self._until.pop(sequence, None)
+            while self._until and (len(self._until) >= _MOST_LOST or next(iter(self._until)) not in self):
+                del self._until[next(iter(self._until))]
+            self._until[sequence] = time.monotonic() + _LOST_S
+
+    def discard(self, sequence: Any) -> None:
+        with self._lock:
+            self._until.pop(sequence, None)

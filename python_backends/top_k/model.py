@@ -39,6 +39,7 @@ class TritonPythonModel:
         self._labels = Labels(locate(args, labels)) if labels else None
         parameters.done()
         self._types = _checked_types(config, self._k, self._activation)
+        self._check_index(config)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Rank the rows of all requests with as many classes in one go."""
@@ -53,9 +54,24 @@ class TritonPythonModel:
             raise BadRequest(f"input 'scores' has {classes} classes, but the parameter k is {self._k}")
         if self._labels is not None and classes != len(self._labels):
             raise BadRequest(f"input 'scores' has {classes} classes, but the labels file has {len(self._labels)}")
+        if classes > self._most_classes:
+            raise BadRequest(
+                f"input 'scores' has {classes} classes, but the type of output 'index' has no such numbers"
+            )
         requested = request.requested_output_names()
         outputs = [name for name in self._types if name in requested]
         return classes, _Item(scores.reshape(-1, classes), scores.shape[:-1], outputs)
+
+    def _check_index(self, config: Mapping[str, Any]) -> None:
+        """Find how many classes the type of ``index`` can tell apart; BadConfig when these are too few."""
+        kind = np.iinfo(self._types.get("index", np.int64))
+        self._most_classes = int(kind.max) + 1
+        where = f"model '{config['name']}': output 'index' cannot be {str(kind.dtype).upper()}"
+        if kind.min == 0 and self._threshold is not None:
+            raise BadConfig(f"{where}: with the parameter threshold, it is -1 for what is dropped")
+        classes = max(_last_dim(config["input"][0]), len(self._labels or ()))
+        if classes > self._most_classes:
+            raise BadConfig(f"{where}: there are {classes} classes")
 
     def _answer(self, items: list[_Item]) -> list[Any]:
         rows = items[0].rows if len(items) == 1 else np.concatenate([item.rows for item in items])
