@@ -53,7 +53,7 @@ def batchable_but_does_not_batch(model: Model) -> Iterator[Found]:
             return
 
 
-@rule("ADV002", "no-dynamic-batching", Severity.ADVICE)
+@rule("ADV002", "no-dynamic-batching", Severity.ADVICE, depends_on_server=True)
 def no_dynamic_batching(model: Model) -> Iterator[Found]:
     """The model takes batches, but the server does not make any.
 
