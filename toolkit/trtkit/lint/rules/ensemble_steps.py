@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -235,6 +236,28 @@ def step_output_unknown(model: Model) -> Iterator[Found]:
                 yield model.found(entry.path, f"{words} {told}; {near(entry.name, names)}")
 
 
+@rule("ENS033", "step-output-twice", server=True)
+def step_output_twice(model: Model) -> Iterator[Found]:
+    """A step's model has two outputs of one name, and an output_map has it as a key.
+
+    The server takes such a model by itself, and refuses the ensemble.
+    Source: core, ensemble_utils.cc, ValidateTensorMapping.
+
+    Wrong:
+        step { model_name: "m" output_map { key: "y" value: "y" } }  # m's outputs: y, y
+
+    Right:
+        step { model_name: "m" output_map { key: "y" value: "y" } }  # m's outputs: y, z
+    """
+    for _, other, config, _, writes in _known_steps(model):
+        count = Counter(each.name for each in config.output)
+        for entry in writes:
+            if count[entry.name] > 1:
+                words = f"in ensemble {model.config.name}, multiple outputs in model {other.name}"
+                told = f"all of them are called '{entry.name}'; rename them in the config of {other.name}"
+                yield model.found(entry.path, f"{words} are mapped to the same ensemble tensor {entry.tensor}; {told}")
+
+
 @rule("ENS032", "optional-input-of-a-step-that-needs-it", Severity.WARNING)
 def optional_but_needed(model: Model) -> Iterator[Found]:
     """An input of the ensemble is optional, but the input of a step it is mapped to is not.
@@ -260,5 +283,5 @@ def optional_but_needed(model: Model) -> Iterator[Found]:
 
 RULES: tuple[Rule, ...] = (
     unknown_model, ensembles_in_a_circle, version_not_served, batch_above_step, step_input_unknown,
-    step_input_not_mapped, step_output_unknown, optional_but_needed,
+    step_input_not_mapped, step_output_unknown, optional_but_needed, step_output_twice,
 )  # fmt: skip
