@@ -15,6 +15,7 @@ from conftest import ECHO_CONFIG, ECHO_MODEL, write_model
 from trtkit import perf
 from trtkit.cli import run
 from trtkit.errors import DataError, ModelUnavailableError, ProjectError, ServerUnavailableError
+from trtkit.perf import session
 from trtkit.perf.report import what_did_not_hold
 from trtkit.server import serve
 
@@ -107,7 +108,7 @@ def url_of(server, protocol):
 
 def measured(server, model, protocol="http", **changes):
     """A short measurement of three windows that calls anything stable."""
-    load = {"warmup_s": 0.05, "window_s": 0.1, "max_windows": 3, "stability": 100.0, **changes}
+    load = {"warmup_s": 0.05, "window_s": 0.1, "windows": 3, "max_windows": 3, "stability": 100.0, **changes}
     return perf.measure(url_of(server, protocol), model, protocol=protocol, **load)
 
 
@@ -121,7 +122,7 @@ def test_a_measurement_is_complete(zoo, protocol):
     assert result.stable
     assert seen == list(result.windows)
     assert [window.number for window in seen] == [1, 2, 3]
-    assert result.latency.count == sum(window.requests for window in seen) == len(result.latencies_ns) > 0
+    assert result.latency.count == sum(window.requests for window in seen) == len(result.records) > 0
     assert (
         result.throughput_infer_per_s
         == result.requests_per_s
@@ -139,7 +140,7 @@ def test_a_measurement_is_complete(zoo, protocol):
     ]
     assert ordered == sorted(ordered)
     assert result.in_flight_mean > 0
-    assert result.client_cpu_share > 0
+    assert result.client.cpu_share > 0
     server = result.server
     assert (server.model, server.version, server.fail_count) == ("echo", "1", 0)
     assert server.success_count > 0
@@ -219,7 +220,7 @@ def test_a_server_that_dies_ends_the_run_with_its_errors(echo_repository, protoc
 
         result = perf.measure(
             url_of(server, protocol), "echo", protocol=protocol, inputs=X, concurrency=4, warmup_s=0.05, window_s=0.6,
-            max_windows=8, stability=1e-9, on_window=kill,
+            windows=3, max_windows=8, stability=1e-9, on_window=kill,
         )  # fmt: skip
     assert [window.requests > 0 for window in result.windows][:2] == [True, True]
     assert len(result.windows) <= 6
@@ -263,7 +264,6 @@ def test_what_the_model_takes_is_the_same_over_both_protocols(zoo):
         ({"timeout_s": -1}, ProjectError, "timeout -1"),
         ({"warmup_s": float("nan")}, ProjectError, "warm-up nan"),
         ({"model": "stream"}, ProjectError, "decoupled"),
-        ({"model": "sequence"}, ProjectError, "sequences"),
     ],
 )
 def test_what_cannot_be_measured_is_one_sentence(zoo, protocol, changes, error, words):
@@ -291,7 +291,7 @@ def test_the_command_prints_a_row_for_each_concurrency(zoo, capsys):
     rows = [line.split()[0] for line in out.splitlines() if line.split() and line.split()[0].isdigit()]
     assert rows == ["1", "2", "4"]
     assert "echo over HTTP, batch size 1, random values" in out
-    assert len([line for line in err.splitlines() if line.startswith("concurrency ")]) == 9
+    assert len([line for line in err.splitlines() if line.startswith("concurrency ")]) == 15
 
 
 def test_the_command_prints_json_and_writes_a_report(zoo, capsys, tmp_path):
@@ -328,14 +328,14 @@ def test_an_unstable_result_is_printed_and_ends_with_9(zoo, capsys):
         ]
     )
     out, err = capsys.readouterr()
-    assert code == 9
+    assert code == 15
     assert "unstable" in out
     assert "not stable: " in out
     assert err.splitlines()[-1] == "trtkit perf: 1 of 1 measurements did not hold: concurrency 1 is unstable"
 
 
 def test_failures_only_are_printed_and_end_with_9(zoo, capsys):
-    assert perf_command("echo", "--url", zoo.http_url, "--output", "nope") == 9
+    assert perf_command("echo", "--url", zoo.http_url, "--output", "nope") == 15
     out, err = capsys.readouterr()
     assert "all failed" in out
     assert "had no successful request (HTTP 400: " in err
@@ -357,15 +357,15 @@ def test_some_failures_end_with_9_only_when_asked(zoo, capsys, tmp_path, options
 def test_an_error_at_a_later_concurrency_does_not_lose_the_earlier_results(
     zoo, capsys, monkeypatch, error, code, last_line
 ):
-    measure, calls = perf.measure, []
+    measure, calls = session.measure_load, []
 
-    def failing_later(*args, **kwargs):
-        calls.append(kwargs["concurrency"])
+    def failing_later(load, *rest):
+        calls.append(load.concurrency)
         if len(calls) > 1:
             raise error
-        return measure(*args, **kwargs)
+        return measure(load, *rest)
 
-    monkeypatch.setattr(perf, "measure", failing_later)
+    monkeypatch.setattr(session, "measure_load", failing_later)
     assert perf_command("echo", "--url", zoo.http_url, "-c", "1,2,3", "--json") == code
     out, err = capsys.readouterr()
     assert calls == [1, 2]

@@ -1,220 +1,123 @@
 # SPDX-FileCopyrightText: trtkit contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The load loop over a scripted transport, and the HTTP transport against a peer that misbehaves on purpose."""
+"""The HTTP transport on its reactor, against peers that misbehave on purpose."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from types import SimpleNamespace
+import ssl
+import subprocess
+import threading
+from contextlib import contextmanager
+from time import perf_counter_ns
 
 import pytest
 
-from trtkit.errors import ServerError, ServerUnavailableError
-from trtkit.perf import runner
-from trtkit.perf.address import Address
-from trtkit.perf.closed_loop import ClosedLoop
+from trtkit.errors import ServerUnavailableError
+from trtkit.perf.address import Address, Tls
 from trtkit.perf.http_transport import HttpTransport
-from trtkit.perf.measurement import Load
-from trtkit.perf.recorder import Recorder
-from trtkit.perf.transport import Failure
+from trtkit.perf.reactor import Reactor
+from trtkit.perf.transport import TIMEOUT, Failure
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-class ScriptedTransport:
-    """Ends each request in the next turn of the event loop, as `script(number)` says; `None` never ends it."""
-
-    def __init__(self, script):
-        self.script = script
-        self.sent = []
-        self.in_flight = self.most_in_flight = 0
-        self.loop = None
-
-    def send(self, slot, request):
-        number = len(self.sent)
-        self.sent.append((slot, request))
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        outcome = self.script(number)
-        if outcome != "never":
-            asyncio.get_running_loop().call_soon(self._end, slot, outcome)
-
-    def _end(self, slot, outcome):
-        self.in_flight -= 1
-        self.loop.done(slot, outcome)
-
-
-def run_loop(script, slots, requests, until):
-    """Run a closed loop until `until(transport, recorder)`, drain it, and give everything back."""
-
-    async def run():
-        transport, recorder = ScriptedTransport(script), Recorder()
-        transport.loop = loop = ClosedLoop(transport, slots, requests, recorder)
-        loop.start()
-        while not until(transport):
-            await asyncio.sleep(0)
-        drained = await loop.drain(0.05)
-        return transport, recorder.cut(), drained
-
-    return asyncio.run(run())
-
-
-def test_every_slot_carries_one_request_at_a_time_and_requests_are_taken_in_turn():
-    transport, cut, drained = run_loop(lambda _: None, 3, 4, lambda t: len(t.sent) >= 40)
-    assert transport.most_in_flight == 3
-    assert [request for _, request in transport.sent] == [number % 4 for number in range(len(transport.sent))]
-    assert {slot for slot, _ in transport.sent} == {0, 1, 2}
-    assert drained
-    assert transport.in_flight == 0
-    assert len(cut.latencies_ns) == len(transport.sent)
-    assert (cut.latencies_ns > 0).all()
-
-
-def test_failed_requests_are_counted_and_the_slot_goes_on_at_once():
-    def script(number):
-        return Failure("HTTP 500", f"boom {number}") if number % 2 else None
-
-    transport, cut, _ = run_loop(script, 1, 1, lambda t: len(t.sent) >= 20)
-    (error,) = cut.errors
-    assert (error.kind, error.message) == ("HTTP 500", "boom 1")
-    assert error.count == len(transport.sent) // 2
-    assert len(cut.latencies_ns) + error.count == len(transport.sent)
-
-
-def test_a_lost_connection_makes_the_slot_wait_before_its_next_request():
-    async def run():
-        transport, waits = ScriptedTransport(lambda _: Failure("connection", "gone", disconnected=True)), []
-        transport.loop = loop = ClosedLoop(transport, 1, 1, Recorder())
-        loop.start()
-        loop._loop = type("Clock", (), {"call_later": lambda _, wait, send, slot: (waits.append(wait), send(slot))})()
-        while len(waits) < 8:
-            await asyncio.sleep(0)
-        await loop.drain(0.05)
-        return waits
-
-    waits = asyncio.run(run())
-    assert waits[:4] == [0.02, 0.04, 0.08, 0.16]
-    assert waits[6:8] == [0.5, 0.5]
-
-
-def test_the_wait_starts_small_again_after_a_success():
-    async def run():
-        outcomes = [Failure("connection", "gone", True), Failure("connection", "gone", True), None]
-        transport, waits = ScriptedTransport(lambda number: outcomes[number % 3]), []
-        transport.loop = loop = ClosedLoop(transport, 1, 1, Recorder())
-        loop.start()
-        loop._loop = type("Clock", (), {"call_later": lambda _, wait, send, slot: (waits.append(wait), send(slot))})()
-        while len(waits) < 4:
-            await asyncio.sleep(0)
-        await loop.drain(0.05)
-        return waits
-
-    assert asyncio.run(run())[:4] == [0.02, 0.04, 0.02, 0.04]
-
-
-def test_draining_sends_nothing_more_and_tells_of_requests_that_never_end():
-    transport, cut, drained = run_loop(lambda number: "never" if number == 5 else None, 2, 1, lambda t: len(t.sent) > 9)
-    assert not drained
-    assert len(cut.latencies_ns) == len(transport.sent) - 1
-
-
-def test_a_slot_that_waits_sends_nothing_after_the_drain():
-    async def run():
-        transport = ScriptedTransport(lambda _: Failure("connection", "gone", disconnected=True))
-        transport.loop = loop = ClosedLoop(transport, 1, 1, Recorder())
-        loop.start()
-        await asyncio.sleep(0)
-        drained = await loop.drain(1.0)
-        await asyncio.sleep(0.06)  # the first wait is 0.02 s
-        return drained, transport.sent
-
-    assert asyncio.run(run()) == (True, [(0, 0)])
-
-
-class BrokenTransport(ScriptedTransport):
-    """Raises inside a callback of the event loop."""
-
-    def __init__(self, error):
-        super().__init__(lambda _: None)
-        self.error = error
-
-    async def open(self, done):
-        self.loop = SimpleNamespace(done=done)
-        asyncio.get_running_loop().call_soon(self._raise)
-
-    def _raise(self):
-        raise self.error
-
-    async def close(self):
-        pass
-
-
-def run_plan(transport):
-    load = Load("m", "", "http", "h:1", 1, 1, 1, 0.0, 0.02, 1.0, 100.0)
-    with ThreadPoolExecutor(1) as thread:
-        plan = runner._Plan(load, 3, 3, None, lambda: ServerError("no statistics"), thread)
-        return asyncio.run(runner._run(plan, transport))
-
-
-def test_a_defect_inside_a_callback_is_raised_and_not_only_logged():
-    with pytest.raises(ZeroDivisionError):
-        run_plan(BrokenTransport(ZeroDivisionError()))
-
-
-def test_grpcs_meaningless_error_is_no_defect():
-    assert len(run_plan(BrokenTransport(BlockingIOError(11, "Resource temporarily unavailable"))).cuts) == 3
-
-
-@asynccontextmanager
-async def peer(handle):
-    """A TCP server that calls `handle(reader, writer, number of the connection)`."""
-    number = 0
+@contextmanager
+def peer(handle, context=None):
+    """A TCP server in a thread of its own that calls `handle(reader, writer, number of the connection)`."""
+    ready, numbers, defects = threading.Event(), iter(range(1, 1000)), []
+    found = {}
 
     async def accept(reader, writer):
-        nonlocal number
-        number += 1
         try:
-            await handle(reader, writer, number)
+            await handle(reader, writer, next(numbers))
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
+        except AssertionError as exc:
+            defects.append(exc)
         finally:
             writer.close()
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    try:
-        yield Address("127.0.0.1", server.sockets[0].getsockname()[1])
-    finally:
+    async def serve():
+        server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
+        found["port"], found["loop"], found["stop"] = (
+            server.sockets[0].getsockname()[1],
+            asyncio.get_running_loop(),
+            asyncio.Event(),
+        )
+        ready.set()
+        await found["stop"].wait()
         server.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    ready.wait(10)
+    try:
+        yield Address("127.0.0.1", found["port"], context is not None)
+    finally:
+        found["loop"].call_soon_threadsafe(found["stop"].set)
+        thread.join(10)
+    assert defects == []  # in the peer's own assertions
 
 
-def outcomes_of(handle, count, *, timeout_s=5.0, pause_s=0.0):
-    """Send `count` requests, one after the other, and say how each ended."""
+class Asker:
+    """A listener that sends one request after the other on slot 0, with a pause between them."""
 
-    async def run():
-        outcomes, ended, defects = [], asyncio.Event(), []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: defects.append(context))
+    def __init__(self, reactor, transport, count, pause_s=0.0, timeout_s=None, message=b"question"):
+        self.reactor, self.transport, self.left = reactor, transport, count
+        self.pause_ns, self.timeout_s = round(pause_s * 1e9), timeout_s
+        self.message = message
+        self.outcomes, self.answers, self.responses = [], [], []
+        self.timer = None
 
-        def done(slot, failure):
-            assert slot == 0
-            outcomes.append(failure)
-            ended.set()
+    def ask(self):
+        self.left -= 1
+        self.transport.send(0, self.transport.prepare(self.message))
+        if self.timeout_s:
+            self.timer = self.reactor.call_at(perf_counter_ns() + round(self.timeout_s * 1e9), self.late)
 
-        async with peer(handle) as address:
-            transport = HttpTransport(address, [b"question"], 1, timeout_s)
-            await transport.open(done)
-            for _ in range(count):
-                ended.clear()
-                transport.send(0, 0)
-                await asyncio.wait_for(ended.wait(), 20)
-                await asyncio.sleep(pause_s)
-            await transport.close()
-        assert defects == []  # neither in the transport nor in the peer's own assertions
-        return outcomes
+    def late(self):
+        self.transport.cancel(0)
+        self.done(0, Failure(TIMEOUT, "late"), None)
 
-    return asyncio.run(run())
+    def response(self, slot, answer):
+        self.responses.append(answer)
+
+    def done(self, slot, failure, answer):
+        assert slot == 0
+        if self.timer:
+            self.timer.cancel()
+        self.outcomes.append(failure)
+        self.answers.append(answer)
+        if self.left:
+            self.reactor.call_at(perf_counter_ns() + self.pause_ns, self.ask)
+        else:
+            self.reactor.call_at(perf_counter_ns() + self.pause_ns, self.reactor.stop)
+
+
+def asked(address, count, *, tls=None, pause_s=0.0, timeout_s=None, message=b"question", **options):
+    """Ask `count` times and return the listener."""
+    reactor = Reactor()
+    transport = HttpTransport(address, tls, timeout_s=5.0, **options)
+    asker = Asker(reactor, transport, count, pause_s, timeout_s, message)
+    stuck = reactor.call_at(perf_counter_ns() + 30_000_000_000, reactor.stop)
+    transport.open(reactor, asker, 1)
+    reactor.call_soon(asker.ask)
+    reactor.run()
+    stuck.cancel()
+    transport.close()
+    reactor.close()
+    assert asker.left == 0
+    return asker
+
+
+def outcomes_of(handle, count, **options):
+    """How each of `count` requests, sent one after the other, ended."""
+    with peer(handle) as address:
+        return asked(address, count, **options).outcomes
 
 
 async def question(reader):
@@ -300,63 +203,150 @@ def test_a_request_without_an_answer_ends_at_its_deadline_and_its_late_answer_is
         writer.write(OK)
 
     first, second = outcomes_of(handle, 2, timeout_s=0.2)
-    assert (first.kind, first.message, second) == ("timeout", "no complete response within 0.2 s", None)
+    assert (first.kind, second) == ("timeout", None)
 
 
 def test_a_server_that_is_gone_fails_each_request():
-    async def run():
-        outcomes, ended = [], asyncio.Event()
+    async def handle(reader, writer, number):
+        await question(reader)
 
-        def done(slot, failure):
-            outcomes.append(failure)
-            ended.set()
-
-        async def handle(reader, writer, number):
-            await question(reader)
-
-        async with peer(handle) as address:
-            transport = HttpTransport(address, [b"question"], 1, 5.0)
-            await transport.open(done)
-            transport.send(0, 0)
-            await ended.wait()
-        for _ in range(2):
-            ended.clear()
-            transport.send(0, 0)
-            await ended.wait()
-        await transport.close()
-        return outcomes
-
-    outcomes = asyncio.run(run())
-    assert [failure.kind for failure in outcomes] == ["connection"] * 3
-    assert "cannot connect to 127.0.0.1" in outcomes[2].message
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        address = Address(*listener.getsockname())
+        reactor = Reactor()
+        transport = HttpTransport(address, timeout_s=5.0)
+        asker = Asker(reactor, transport, 3)
+        transport.open(reactor, asker, 1)
+        accepted, _ = listener.accept()
+        accepted.close()
+    asker.ask()
+    reactor.run()
+    transport.close()
+    reactor.close()
+    assert [failure.kind for failure in asker.outcomes] == ["connection"] * 3
+    assert all(failure.disconnected for failure in asker.outcomes)
+    assert "cannot connect to 127.0.0.1" in asker.outcomes[2].message
 
 
 def test_nobody_listening_is_an_error_at_the_start():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = Address(*free.getsockname())
+    reactor = Reactor()
     with pytest.raises(ServerUnavailableError, match=f"cannot connect to {address}"):
-        asyncio.run(HttpTransport(address, [b""], 2, 5.0).open(lambda *_: None))
+        HttpTransport(address, timeout_s=5.0).open(reactor, Asker(reactor, None, 1), 2)
+    reactor.close()
 
 
-@pytest.mark.parametrize(
-    ("state", "details", "kind"),
-    [
-        ("READY", "Socket closed", "connection"),
-        ("READY", "recvmsg:Connection reset by peer", "connection"),
-        ("TRANSIENT_FAILURE", "anything", "connection"),
-        ("READY", "Exceeds maximum queue size", "gRPC UNAVAILABLE"),
-    ],
-)
-def test_an_unavailable_server_is_a_broken_connection_or_a_full_queue(state, details, kind):
-    import grpc
-    import grpc.aio
+def test_a_name_that_does_not_exist_is_an_error_at_the_start():
+    reactor = Reactor()
+    with pytest.raises(ServerUnavailableError, match=r"cannot connect to no\.such\.host\.invalid:80"):
+        HttpTransport(Address("no.such.host.invalid", 80), timeout_s=5.0).open(reactor, Asker(reactor, None, 1), 1)
+    reactor.close()
 
-    from trtkit.perf.grpc_transport import _failure_of
 
-    class Channel:
-        def get_state(self):
-            return grpc.ChannelConnectivity[state]
+def test_a_large_request_and_a_large_answer_pass_whole():
+    body = bytes(range(256)) * 40_000
 
-    error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
-    assert _failure_of(error, Channel()).kind == kind
+    async def handle(reader, writer, number):
+        for _ in range(2):
+            assert await reader.readexactly(len(body)) == body
+            await asyncio.sleep(0.05)  # the socket's buffers are full meanwhile
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    with peer(handle) as address:
+        asker = asked(address, 2, message=body, keep_answers=True)
+    assert asker.outcomes == [None, None]
+    assert all(answer.partition(b"\r\n\r\n")[2] == body for answer in asker.answers)
+
+
+def test_answers_are_kept_with_their_heads_and_without_the_sizes_of_chunks():
+    async def handle(reader, writer, number):
+        await question(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await asyncio.sleep(0.02)
+        writer.write(b"2\r\nde\r\n0\r\n\r\n")
+        await question(reader)
+        writer.write(OK)
+
+    with peer(handle) as address:
+        asker = asked(address, 2, keep_answers=True)
+    assert asker.answers == [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nabcde", OK]
+
+
+def chunk(data):
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def test_each_server_sent_event_is_a_response():
+    async def handle(reader, writer, number):
+        for _ in range(2):
+            await question(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            writer.write(chunk(b'data: {"t":1}\n\ndata: {"t"'))
+            await asyncio.sleep(0.02)
+            writer.write(chunk(b":2}\n\n: a comment\n\n") + b"0\r\n\r\n")
+
+    with peer(handle) as address:
+        asker = asked(address, 2, stream=True, keep_answers=True)
+    assert asker.outcomes == [None, None]
+    assert asker.responses == [b'{"t":1}', b'{"t":2}'] * 2
+
+
+def test_an_error_in_a_stream_fails_the_request_with_its_sentence():
+    async def handle(reader, writer, number):
+        await question(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(chunk(b'data: {"t":1}\n\n') + chunk(b'data: {"error":"no more room"}\n\n') + b"0\r\n\r\n")
+        await question(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+
+    with peer(handle) as address:
+        asker = asked(address, 2, stream=True)
+    assert asker.outcomes == [Failure("stream error", "no more room"), None]
+    assert asker.responses == [None]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A self-signed certificate for 127.0.0.1, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "key"), "-out", str(folder / "cert")]
+    try:
+        subprocess.run([*command, *files], check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    return folder
+
+
+def test_tls_with_large_messages_and_a_connection_that_is_opened_again(certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "cert", certificate / "key")
+    body = bytes(range(256)) * 4_000
+
+    async def handle(reader, writer, number):
+        for _ in range(2):
+            assert await reader.readexactly(len(body)) == body
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            await writer.drain()
+
+    with peer(handle, context) as address:
+        asker = asked(address, 5, tls=Tls(ca=certificate / "cert"), message=body, keep_answers=True, pause_s=0.05)
+    kinds = [failure and failure.kind for failure in asker.outcomes]
+    assert kinds.count(None) >= 4  # a request may meet the connection in the moment in which it is closed
+    assert all(answer.endswith(body) for answer, kind in zip(asker.answers, kinds, strict=True) if kind is None)
+
+
+def test_a_certificate_that_nobody_trusts_is_an_error_at_the_start(certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "cert", certificate / "key")
+
+    async def handle(reader, writer, number):
+        await reader.read()
+
+    reactor = Reactor()
+    with peer(handle, context) as address, pytest.raises(ServerUnavailableError, match="certificate"):
+        HttpTransport(address, timeout_s=5.0).open(reactor, Asker(reactor, None, 1), 1)
+    reactor.close()

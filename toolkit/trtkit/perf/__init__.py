@@ -11,7 +11,7 @@ from trtkit.perf.control import ModelDescription, describe
 from trtkit.perf.latency import LatencyStatistics
 from trtkit.perf.levels import parse_levels
 from trtkit.perf.measurement import Load, Measurement
-from trtkit.perf.recorder import ErrorCount
+from trtkit.perf.records import ErrorCount
 from trtkit.perf.runner import measure
 from trtkit.perf.server_side import ServerFigures
 from trtkit.perf.windows import Window

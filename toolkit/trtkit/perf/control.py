@@ -7,21 +7,37 @@ All calls block; during a measurement they run in a thread of their own, on a co
 
 from __future__ import annotations
 
-import http.client
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from trtkit.errors import ModelUnavailableError, ServerError, ServerUnavailableError, nearest
-from trtkit.perf.address import Address, parse_address
+from trtkit.perf.address import Address, Tls, parse_address
+from trtkit.perf.bounded_http import BoundedHttp
+from trtkit.perf.grpc_control import GRPC_OPTIONS, grpc_control
+
+__all__ = [
+    "GRPC_OPTIONS",
+    "Fetch",
+    "ModelDescription",
+    "describe",
+    "describe_with",
+    "error_sentence",
+    "model_path",
+    "open_control",
+]
 
 Fetch = Callable[..., Any]
-"""``fetch(what, model="", version="")`` with `what` one of metadata, config, statistics, index: a JSON value.
+"""``fetch(what, model="", version="", body=None)``: a JSON value.
 
-Over gRPC 64-bit integers are strings and zeros are absent, as protobuf's JSON form has it.
+`what` is one of server, metadata, config, statistics, index, or, with a region's name as `model`, register_system,
+unregister_system, register_cuda, unregister_cuda; `body` holds the fields of a registration. Over gRPC 64-bit integers
+are strings and zeros are absent, as protobuf's JSON form has it.
 """
+
+_NO_TLS = Tls()
 
 
 class ModelDescription(NamedTuple):
@@ -37,7 +53,14 @@ class ModelDescription(NamedTuple):
 
 
 def describe(
-    url: str, model: str, *, protocol: str = "http", version: str = "", timeout_s: float = 10.0
+    url: str,
+    model: str,
+    *,
+    protocol: str = "http",
+    version: str = "",
+    timeout_s: float = 10.0,
+    tls: Tls = _NO_TLS,
+    headers: Sequence[tuple[str, str]] = (),
 ) -> ModelDescription:
     """Ask a server what a model takes and how it is configured.
 
@@ -47,12 +70,16 @@ def describe(
         protocol: ``http`` or ``grpc``.
         version: the model's version; the latest when empty.
         timeout_s: for each of the two answers, in seconds.
+        tls: for an ``https://`` or ``grpcs://`` address.
+        headers: sent with every question; over gRPC as metadata.
 
     Raises:
+        ProjectError: the address, a file of `tls` or a header is wrong.
         ServerUnavailableError: nobody answers as Triton does at the address.
         ModelUnavailableError: the model, or its version, is not loaded.
     """
-    with open_control(parse_address(url, protocol), protocol, timeout_s) as fetch:
+    address = parse_address(url, protocol)
+    with open_control(address, protocol, timeout_s, tls=tls, headers=headers) as fetch:
         return describe_with(fetch, model, version)
 
 
@@ -80,56 +107,73 @@ def _why_unavailable(fetch: Fetch, model: str, version: str) -> str:
     return nearest(model, ready)
 
 
-def open_control(address: Address, protocol: str, timeout_s: float) -> AbstractContextManager[Fetch]:
-    """A connection for questions, closed when the context ends; nothing is sent before the first question."""
-    return _grpc_control(address, timeout_s) if protocol == "grpc" else _http_control(address, timeout_s)
+def open_control(
+    address: Address,
+    protocol: str,
+    timeout_s: float,
+    *,
+    tls: Tls = _NO_TLS,
+    headers: Sequence[tuple[str, str]] = (),
+) -> AbstractContextManager[Fetch]:
+    """A connection for questions, closed when the context ends; nothing is asked before the first question.
+
+    Args:
+        address: of the protocol.
+        protocol: ``http`` or ``grpc``.
+        timeout_s: how long each question may take in all, in seconds.
+        tls: for an address with TLS.
+        headers: sent with every question; over gRPC as metadata.
+
+    Raises:
+        ProjectError: a file of `tls` is wrong.
+    """
+    if protocol == "grpc":
+        return grpc_control(address, timeout_s, tls, headers)
+    return _http_control(BoundedHttp(address, tls, timeout_s, headers))
 
 
 @contextmanager
-def _http_control(address: Address, timeout_s: float) -> Iterator[Fetch]:
-    connection = http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
-
-    def fetch(what: str, model: str = "", version: str = "") -> Any:
-        status, body = _exchange(connection, address, *_http_question(what, model, version))
+def _http_control(http: BoundedHttp) -> Iterator[Fetch]:
+    def fetch(what: str, model: str = "", version: str = "", body: Mapping[str, Any] | None = None) -> Any:
+        method, path = _http_question(what, model, version)
+        status, answer = http.exchange(method, path, None if body is None else json.dumps(body).encode())
         if status != 200:
-            raise _http_refusal(status, error_sentence(body))
+            raise _http_refusal(status, error_sentence(answer))
         try:
-            return json.loads(body)
+            return json.loads(answer) if answer else {}
         except ValueError as exc:
-            raise _not_triton(address, "its answer is not JSON") from exc
+            raise ServerUnavailableError(
+                f"{http.address} is not Triton's HTTP port: its answer is not JSON; "
+                "give the HTTP port (default 8000), or use --protocol grpc"
+            ) from exc
 
     try:
         yield fetch
     finally:
-        connection.close()
+        http.close()
+
+
+_HTTP_QUESTIONS = {
+    "server": ("GET", "/v2"),
+    "index": ("POST", "/v2/repository/index"),
+    "metadata": ("GET", "{model}"),
+    "config": ("GET", "{model}/config"),
+    "statistics": ("GET", "{model}/stats"),
+    "register_system": ("POST", "/v2/systemsharedmemory/region/{name}/register"),
+    "unregister_system": ("POST", "/v2/systemsharedmemory/region/{name}/unregister"),
+    "register_cuda": ("POST", "/v2/cudasharedmemory/region/{name}/register"),
+    "unregister_cuda": ("POST", "/v2/cudasharedmemory/region/{name}/unregister"),
+}
 
 
 def _http_question(what: str, model: str, version: str) -> tuple[str, str]:
-    if what == "index":
-        return "POST", "/v2/repository/index"
-    suffix = {"metadata": "", "config": "/config", "statistics": "/stats"}[what]
-    return "GET", model_path(model, version) + suffix
+    method, path = _HTTP_QUESTIONS[what]
+    return method, path.format(model=model_path(model, version), name=quote(model, safe=""))
 
 
 def model_path(model: str, version: str) -> str:
     """The path of a model, or of one version of it, in the KServe v2 protocol over HTTP."""
     return f"/v2/models/{quote(model, safe='')}" + (f"/versions/{quote(version, safe='')}" if version else "")
-
-
-def _exchange(connection: http.client.HTTPConnection, address: Address, method: str, path: str) -> tuple[int, bytes]:
-    try:
-        connection.request(method, path)
-        response = connection.getresponse()
-        return response.status, response.read()
-    except http.client.RemoteDisconnected as exc:
-        connection.close()
-        raise ServerUnavailableError(f"the server at {address} closed the connection without an answer") from exc
-    except http.client.HTTPException as exc:
-        connection.close()
-        raise _not_triton(address, "it does not speak HTTP/1.1") from exc
-    except (OSError, UnicodeError) as exc:
-        connection.close()
-        raise ServerUnavailableError(f"no server answers at {address} ({exc}); start one, or correct --url") from exc
 
 
 def error_sentence(body: bytes) -> str:
@@ -147,59 +191,3 @@ def _http_refusal(status: int, sentence: str) -> ServerError:
     if status == 503:
         return ServerUnavailableError(f"the server is not ready: {sentence}")
     return ServerError(f"the server answers HTTP {status}: {sentence}")
-
-
-def _not_triton(address: Address, why: str) -> ServerUnavailableError:
-    return ServerUnavailableError(
-        f"{address} is not Triton's HTTP port: {why}; give the HTTP port (default 8000), or use --protocol grpc"
-    )
-
-
-@contextmanager
-def _grpc_control(address: Address, timeout_s: float) -> Iterator[Fetch]:
-    import grpc
-    from google.protobuf.json_format import MessageToDict
-    from tritonclient.grpc import service_pb2 as messages
-    from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
-
-    channel = grpc.insecure_channel(str(address), options=GRPC_OPTIONS)
-    stub = GRPCInferenceServiceStub(channel)
-    calls = {
-        "metadata": (stub.ModelMetadata, messages.ModelMetadataRequest, None),
-        "config": (stub.ModelConfig, messages.ModelConfigRequest, "config"),
-        "statistics": (stub.ModelStatistics, messages.ModelStatisticsRequest, None),
-        "index": (stub.RepositoryIndex, messages.RepositoryIndexRequest, "models"),
-    }
-
-    def fetch(what: str, model: str = "", version: str = "") -> Any:
-        call, request, field = calls[what]
-        question = request(name=model, version=version) if model else request()
-        try:
-            answer = MessageToDict(call(question, timeout=timeout_s), preserving_proto_field_name=True)
-        except grpc.RpcError as exc:
-            raise _grpc_refusal(address, exc.code().name, exc.details()) from exc
-        return answer.get(field, {}) if field else answer
-
-    try:
-        yield fetch
-    finally:
-        channel.close()
-
-
-GRPC_OPTIONS = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.enable_http_proxy", 0),  # a proxy in the environment is not what is to be measured
-    ("grpc.use_local_subchannel_pool", 1),  # else all channels of the process share one connection
-)
-
-
-def _grpc_refusal(address: Address, code: str, details: str) -> ServerError:
-    if code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"}:
-        return ServerUnavailableError(
-            f"no Triton server answers over gRPC at {address} ({details}); "
-            "start one, or give its gRPC port (default 8001) in --url"
-        )
-    if code in {"NOT_FOUND", "INVALID_ARGUMENT"}:
-        return ModelUnavailableError(details)
-    return ServerError(f"the server answers gRPC {code}: {details}")

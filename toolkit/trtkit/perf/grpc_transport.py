@@ -1,103 +1,113 @@
 # SPDX-FileCopyrightText: trtkit contributors
 # SPDX-License-Identifier: Apache-2.0
-"""gRPC unary calls with request bytes that were serialised once; responses are not parsed."""
+"""Unary gRPC calls with request bytes that were serialised once; answers are counted or kept, but not parsed."""
 
 from __future__ import annotations
 
-import asyncio
-import re
-from collections.abc import Sequence
-from typing import Any
-
-import grpc
-import grpc.aio
-
-from trtkit.errors import ServerUnavailableError
-from trtkit.perf.address import Address
-from trtkit.perf.control import GRPC_OPTIONS
-from trtkit.perf.transport import CONNECTION, TIMEOUT, Done, Failure
-
-_METHOD = "/inference.GRPCInferenceService/ModelInfer"
-# Measured on two cores: at a concurrency of 8, one channel costs 107 µs of client time per request and eight
-# cost 140 µs; at 32 they are equal. More than one keeps HTTP/2's flow control from limiting many large requests.
-_SLOTS_PER_CHANNEL = 16
-_MOST_CHANNELS = 8
-# gRPC's own waits between connection attempts, shortened so that a restarted server is found again quickly
-_OPTIONS = (
-    *GRPC_OPTIONS,
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+from trtkit.perf.grpc_calls import Call, GrpcConnections
+from trtkit.perf.grpc_wire import (
+    PREFIX_SIZE,
+    Message,
+    MessageError,
+    MessageReader,
+    decompress,
+    failure_of,
+    prepare_message,
+    read_prefix,
 )
-# gRPC's own words for a connection that ended under a request
-_BROKEN = re.compile("socket closed|connection reset|broken pipe|failed to connect|recvmsg|goaway", re.IGNORECASE)
+from trtkit.perf.reactor import Reactor
+from trtkit.perf.transport import PROTOCOL, Failure, Listener
 
 
-class GrpcTransport:
-    """Sends prepared gRPC requests.
+class GrpcTransport(GrpcConnections):
+    """Sends prepared ``ModelInferRequest`` messages as unary calls of ModelInfer."""
 
-    Args:
-        address: the server.
-        requests: the bytes of each prepared ``ModelInferRequest``.
-        slots: how many requests can be in flight.
-        timeout_s: the deadline of each call, in seconds; the server sees it too.
-    """
+    method = "ModelInfer"
 
-    def __init__(self, address: Address, requests: Sequence[bytes], slots: int, timeout_s: float) -> None:
-        self._address = address
-        self._requests = requests
-        self._timeout_s = timeout_s
-        self._channel_count = min(-(-slots // _SLOTS_PER_CHANNEL), _MOST_CHANNELS)
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+    def open(self, reactor: Reactor, listener: Listener, slots: int) -> None:
+        """Open all connections; ServerUnavailableError when one is impossible."""
+        super().open(reactor, listener, slots)
+        self.calls: list[_Call] = [_Call(self, slot) for slot in range(slots)]
 
-    async def open(self, done: Done) -> None:
-        """Connect all channels; ServerUnavailableError when that takes longer than a request may."""
-        self._done = done
-        self._loop = asyncio.get_running_loop()
-        target = str(self._address)
-        self._channels = [grpc.aio.insecure_channel(target, options=_OPTIONS) for _ in range(self._channel_count)]
-        self._calls = [channel.unary_unary(_METHOD) for channel in self._channels]
-        ready = asyncio.gather(*(channel.channel_ready() for channel in self._channels))
+    def prepare(self, message: bytes) -> Message:
+        """A serialised ``ModelInferRequest``, ready to be sent."""
+        return prepare_message(message, self.compression, ends=True)
+
+    def send(self, slot: int, prepared: Message) -> None:
+        """Begin a call, connecting again if the connection was lost."""
+        call = self.calls[slot]
+        call.prepared = prepared
+        call.attempts = 0
+        self.begin(call, prepared)
+
+    def begin(self, call: _Call, message: Message) -> None:  # type: ignore[override]
+        """Begin a slot's call, maybe not for the first time."""
+        connection = self._connections[call.slot % self._count]
+        if connection.closing:
+            connection = self._replace(call.slot % self._count)
+        call.connection = connection
+        call.first = call.last = call.missing = None
+        if call.reader is not None or self.keep_answers:
+            call.restart()
+        connection.send(call, message)
+
+    def cancel(self, slot: int) -> None:
+        """Give the slot's call up: the server is told, the listener is not."""
+        self.calls[slot].give_up()
+
+
+class _Call(Call):
+    """The call of a slot: one message there, one back."""
+
+    __slots__ = ("messages", "missing", "reader")
+
+    def __init__(self, owner: GrpcTransport, slot: int) -> None:
+        super().__init__(owner, slot)
+        self.missing: int | None = None  # bytes until the message is complete; None before its prefix
+        self.restart()
+
+    def restart(self) -> None:
+        """Be ready for another answer: without a reader its bytes are only counted."""
+        self.reader = MessageReader() if self.owner.keep_answers else None
+        self.messages: list[tuple[bool, bytes]] = []
+
+    def data(self, data: bytes, start: int, stop: int) -> None:
+        if self.missing is not None:
+            self.missing -= stop - start
+        elif self.reader is None and stop - start >= PREFIX_SIZE:
+            self.missing = read_prefix(data, start)[1] + PREFIX_SIZE + start - stop
+        else:
+            self.reader = self.reader or MessageReader()
+            self.messages += self.reader.feed(data[start:stop])
+
+    def ended(self) -> None:
+        last = self.last
+        if last is not None and last.code == 0 and self.missing == 0:
+            self.connection = None
+            self.owner.listener.done(self.slot, None, None)
+        else:
+            self._end_slowly()
+
+    def _end_slowly(self) -> None:
+        """The end of a failed call, or of one whose message was read."""
+        failure, answer = failure_of(self.first, self.last), None
+        if failure is None:
+            if self.reader is None or not self.reader.empty or len(self.messages) != 1:
+                failure = Failure(PROTOCOL, "the response says that all is well, but is not exactly one whole message")
+            elif self.owner.keep_answers:
+                failure, answer = self._answer(*self.messages[0])
+        self._end(failure, answer)
+
+    def _answer(self, compressed: bool, message: bytes) -> tuple[Failure | None, bytes | None]:
         try:
-            await asyncio.wait_for(ready, self._timeout_s)
-        except asyncio.TimeoutError as exc:
-            raise ServerUnavailableError(
-                f"no gRPC server answers at {self._address} within {self._timeout_s:g} s"
-            ) from exc
+            return None, decompress(message, self.first.encoding if self.first else "") if compressed else message
+        except MessageError as exc:
+            return Failure(PROTOCOL, str(exc)), None
 
-    def send(self, slot: int, request: int) -> None:
-        """Start a call with a prepared request."""
-        self._tasks[slot] = self._loop.create_task(self._call(slot, self._requests[request]))
+    def _end(self, failure: Failure | None, answer: bytes | None) -> None:
+        self.connection = None
+        self.messages = []
+        self.owner.listener.done(self.slot, failure, answer)
 
-    async def _call(self, slot: int, request: bytes) -> None:
-        number = slot % self._channel_count
-        failure = None
-        try:
-            await self._calls[number](request, timeout=self._timeout_s)
-        except grpc.aio.AioRpcError as exc:
-            failure = _failure_of(exc, self._channels[number])
-        self._done(slot, failure)
-
-    async def close(self) -> None:
-        """Cancel the calls in flight and close the channels."""
-        for task in self._tasks.values():
-            task.cancel()
-        outcomes = await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        await asyncio.gather(*(channel.close() for channel in self._channels))
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):  # a defect in the load loop: its slot has been silent since
-                raise outcome
-
-
-def _failure_of(error: grpc.aio.AioRpcError, channel: Any) -> Failure:
-    code = error.code()
-    details = error.details() or ""
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return Failure(TIMEOUT, details)
-    # a full queue is UNAVAILABLE too, but then the channel is still connected; where a connection broke, the
-    # request may fail a moment before the channel's state says so
-    if code is grpc.StatusCode.UNAVAILABLE and (
-        channel.get_state() is not grpc.ChannelConnectivity.READY or _BROKEN.search(details)
-    ):
-        return Failure(CONNECTION, details, disconnected=True)
-    return Failure(f"gRPC {code.name}", details)
+    def _fail(self, failure: Failure) -> None:
+        self._end(failure, None)

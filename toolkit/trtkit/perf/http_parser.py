@@ -3,7 +3,8 @@
 """The responses of an HTTP/1.1 server, from any cutting of its byte stream into pieces.
 
 Only what a load generator needs: the status, where the response ends, whether the connection stays open, and
-the body of an error. A successful body is skipped, not kept.
+the body of an error. A successful body is skipped unless it is asked for. Servers repeat themselves, so a head that
+was seen before is not read again.
 """
 
 from __future__ import annotations
@@ -27,11 +28,26 @@ class Response(NamedTuple):
         status: the HTTP status code.
         body: the first 64 KiB of the body when the status is not 200; empty otherwise.
         closes: whether the server ends the connection after it.
+        answer: head, empty line and body without the chunks' sizes, when answers are kept; None otherwise.
     """
 
     status: int
     body: bytes
     closes: bool
+    answer: bytes | None = None
+
+
+class _Head(NamedTuple):
+    """What a head says: the status, how the body is delimited (its length, or one of the codes below), the end."""
+
+    status: int
+    length: int
+    closes: bool
+
+
+_CHUNKED = -3
+_HEADS: dict[bytes, _Head] = {}
+_MOST_HEADS = 256
 
 
 class ProtocolError(Exception):
@@ -39,16 +55,37 @@ class ProtocolError(Exception):
 
 
 class ResponseParser:
-    """Parses the responses of one connection, one after the other."""
+    """Parses the responses of one connection, one after the other.
 
-    __slots__ = ("_buffer", "_closes", "_kept", "_left", "_read", "_status")
+    Args:
+        keep: whether `Response.answer` is wanted.
+        on_body: is given each piece of a successful body.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_closes",
+        "_head",
+        "_keep_all",
+        "_kept",
+        "_left",
+        "_on_body",
+        "_read",
+        "_skips",
+        "_status",
+    )
+
+    def __init__(self, keep: bool = False, on_body: Callable[[bytes], None] | None = None) -> None:
+        self._keep_all, self._on_body = keep, on_body
+        self._skips = not keep and on_body is None
         self._start()
 
     def _start(self) -> None:
         self._buffer = b""
         self._kept = b""
+        self._head = b""
+        self._body: list[bytes] = []
         self._status = 0
         self._left = _NO_LENGTH
         self._closes = False
@@ -79,38 +116,35 @@ class ResponseParser:
             self._buffer = data
             return None
         self._buffer = b""
-        self._parse_head(data[: end + 2])
         body = end + 4
-        if self._left >= 0 and self._status == 200:  # the common case: no copy of the body
+        self._use_head(data[:body])
+        if self._left >= 0 and self._status == 200 and self._skips:  # the common case: no copy of the body
             return self._count(len(data) - body)
         return self._read(data[body:])
 
-    def _parse_head(self, head: bytes) -> None:
-        """Read the status line and the few headers that matter, and choose how the body is read."""
-        if not head.startswith(b"HTTP/1.") or not head[9:12].isdigit():
-            raise ProtocolError(f"the answer is not HTTP/1.x; it begins with {head[:24]!r}")
-        self._status = int(head[9:12])
-        head = head.lower()
-        self._closes = b"\r\nconnection: close" in head or head.startswith(b"http/1.0")
+    def _use_head(self, head: bytes) -> None:
+        """Choose how the body is read."""
+        known = _HEADS.get(head)
+        if known is None:
+            known = _parse_head(head[:-2])
+            if len(_HEADS) < _MOST_HEADS:
+                _HEADS[head] = known
+        self._status, self._left, self._closes = known
+        if self._keep_all:
+            self._head = head
         if self._status < 200:
             self._read = self._skip_informational
-        elif self._status in _NO_BODY:
-            self._read, self._left = self._read_length, 0
-        elif b"\r\ntransfer-encoding:" in head:
-            self._read = self._read_chunks
-        elif (length := _header(head, b"\r\ncontent-length:")) is not None:
-            if not length.isdigit():
-                raise ProtocolError(f"Content-Length is {length!r}")
-            self._read, self._left = self._read_length, int(length)
+        elif self._left >= 0:
+            self._read = self._read_length
         else:
-            self._read, self._left, self._closes = self._read_until_close, _UNTIL_CLOSE, True
+            self._read = self._read_chunks if self._left == _CHUNKED else self._read_until_close
 
     def _skip_informational(self, data: bytes) -> Response | None:
         self._start()
         return self._read_head(data)
 
     def _read_length(self, data: bytes) -> Response | None:
-        if self._status != 200:
+        if self._status != 200 or not self._skips:
             self._keep(data)
         return self._count(len(data))
 
@@ -153,15 +187,40 @@ class ResponseParser:
                 return self._finish(unexpected=len(rest))
 
     def _keep(self, data: bytes) -> None:
-        if self._status != 200 and len(self._kept) < _KEPT_BODY_LIMIT:
-            self._kept += data[: _KEPT_BODY_LIMIT - len(self._kept)]
+        if self._keep_all:
+            self._body.append(data)
+        if self._status != 200:
+            if len(self._kept) < _KEPT_BODY_LIMIT:
+                self._kept += data[: _KEPT_BODY_LIMIT - len(self._kept)]
+        elif self._on_body and data:
+            self._on_body(data)
 
     def _finish(self, unexpected: int = 0) -> Response:
         if unexpected:
             raise ProtocolError(f"{unexpected} bytes follow the end of the response")
-        response = Response(self._status, self._kept, self._closes)
+        answer = b"".join([self._head, *self._body]) if self._keep_all else None
+        response = Response(self._status, self._kept, self._closes, answer)
         self._start()
         return response
+
+
+def _parse_head(head: bytes) -> _Head:
+    """Read the status line and the few headers that matter; `head` ends with one line end."""
+    if not head.startswith(b"HTTP/1.") or not head[9:12].isdigit():
+        raise ProtocolError(f"the answer is not HTTP/1.x; it begins with {head[:24]!r}")
+    status = int(head[9:12])
+    lower = head.lower()
+    closes = b"\r\nconnection: close" in lower or lower.startswith(b"http/1.0")
+    if status in _NO_BODY:
+        return _Head(status, 0, closes)
+    if b"\r\ntransfer-encoding:" in lower:
+        return _Head(status, _CHUNKED, closes)
+    length = _header(lower, b"\r\ncontent-length:")
+    if length is None:
+        return _Head(status, _UNTIL_CLOSE, True)
+    if not length.isdigit():
+        raise ProtocolError(f"Content-Length is {length!r}")
+    return _Head(status, int(length), closes)
 
 
 def _header(head: bytes, name: bytes) -> bytes | None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: trtkit contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The server's own figures: the difference of two answers of its statistics endpoint.
+"""The server's own figures: the differences of answers of its statistics endpoint.
 
 The counts are the server's and can differ from the client's by the requests in flight at either end. A
 Python-backend model that answers a request with an error is counted as a success by the server.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 from trtkit.errors import ServerError
@@ -25,10 +26,31 @@ _STAGES = (
     "cache_hit",
     "cache_miss",
 )
+_BATCH_STAGES = ("compute_input", "compute_infer", "compute_output")
 
 Counters = dict[str, int]
+"""``STAGE.count`` and ``STAGE.ns`` of a model's stages, and ``batch.SIZE.STAGE`` of its batch sizes."""
 Snapshot = dict[tuple[str, str], Counters]
 """The counters of each model, by its name and version."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFigures:
+    """The executions of one batch size; the times are means per execution.
+
+    Attributes:
+        batch_size: samples in the batch, of all its requests together.
+        execution_count: how often the backend was called with this size.
+        compute_input_ns: bringing the inputs to the model.
+        compute_infer_ns: the model itself.
+        compute_output_ns: bringing the outputs back.
+    """
+
+    batch_size: int
+    execution_count: int
+    compute_input_ns: int | None
+    compute_infer_ns: int | None
+    compute_output_ns: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +78,7 @@ class ServerFigures:
         cache_miss_count: requests looked up in vain.
         cache_hit_ns: looking up a response that was there.
         cache_miss_ns: looking up and storing a response that was not there.
+        batches: the executions by batch size, ascending; a distribution of the batch sizes.
     """
 
     model: str
@@ -74,6 +97,7 @@ class ServerFigures:
     cache_miss_count: int
     cache_hit_ns: int | None
     cache_miss_ns: int | None
+    batches: tuple[BatchFigures, ...] = ()
 
     @property
     def compute_ns(self) -> int | None:
@@ -82,9 +106,20 @@ class ServerFigures:
             return None
         return (self.compute_input_ns or 0) + self.compute_infer_ns + (self.compute_output_ns or 0)
 
+    @property
+    def cache_hit_share(self) -> float | None:
+        """Hits by look-ups in the response cache, 0 to 1; None when nothing was looked up."""
+        looked_up = self.cache_hit_count + self.cache_miss_count
+        return self.cache_hit_count / looked_up if looked_up else None
+
     def to_json(self) -> dict[str, Any]:
         """The form kept in records."""
-        return {**asdict(self), "compute_ns": self.compute_ns}
+        return {
+            **asdict(self),
+            "batches": [asdict(batch) for batch in self.batches],
+            "compute_ns": self.compute_ns,
+            "cache_hit_share": self.cache_hit_share,
+        }
 
 
 def composing_models(fetch: Fetch, config: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -130,10 +165,16 @@ def _counters(stats: Mapping[str, Any]) -> Counters:
     counters = {name: int(stats.get(name, 0)) for name in ("inference_count", "execution_count")}
     stages = stats.get("inference_stats", {})
     for stage in _STAGES:
-        duration = stages.get(stage, {})
-        counters[f"{stage}.count"] = int(duration.get("count", 0))
-        counters[f"{stage}.ns"] = int(duration.get("ns", 0))
+        _count(counters, stage, stages.get(stage, {}))
+    for batch in stats.get("batch_stats", []):
+        for stage in _BATCH_STAGES:
+            _count(counters, f"batch.{int(batch.get('batch_size', 0))}.{stage}", batch.get(stage, {}))
     return counters
+
+
+def _count(counters: Counters, stage: str, duration: Mapping[str, Any]) -> None:
+    counters[f"{stage}.count"] = int(duration.get("count", 0))
+    counters[f"{stage}.ns"] = int(duration.get("ns", 0))
 
 
 def difference(before: Snapshot, after: Snapshot) -> list[ServerFigures]:
@@ -146,9 +187,81 @@ def difference(before: Snapshot, after: Snapshot) -> list[ServerFigures]:
 
 
 def _figures(model: str, version: str, before: Counters | None, after: Counters) -> ServerFigures:
-    if before is None or any(after[name] < before[name] for name in after):
+    if before is None or _anew(before, after):
         raise ServerError(f"model '{model}' version {version} was loaded anew during the measurement")
-    delta = {name: after[name] - before[name] for name in after}
+    return _figures_of(model, version, _minus(after, before))
+
+
+def _anew(before: Counters, after: Counters) -> bool:
+    """Whether the counters began at zero again in between."""
+    return any(after.get(name, 0) < count for name, count in before.items())
+
+
+def _minus(after: Counters, before: Counters) -> Counters:
+    return {name: count - before.get(name, 0) for name, count in after.items()}
+
+
+def figures_over(
+    snapshots: Sequence[Snapshot | ServerError], models: Sequence[tuple[str, str]]
+) -> tuple[list[ServerFigures], list[str]]:
+    """What is known from a sequence of snapshots, in which the server may have been away or started anew.
+
+    Counters that began anew count from zero: what happened between the last snapshot before the reload and the
+    reload itself is missing, and nothing is ever negative.
+
+    Args:
+        snapshots: in the order of time; an error where the server gave no statistics.
+        models: name and version of each model, as given to `snapshot`.
+
+    Returns:
+        The figures of each model in the order of `models`, those of the version seen last, and a sentence about
+        each thing that is missing. No figures when fewer than two snapshots succeeded.
+    """
+    taken = [shot for shot in snapshots if not isinstance(shot, ServerError)]
+    failed = [shot for shot in snapshots if isinstance(shot, ServerError)]
+    if len(taken) < 2:
+        reason = str(failed[0]) if failed else "it was asked only once"
+        return [], [f"the server gave no figures of its own: {reason}"]
+    sentences = []
+    if failed:
+        sentences.append(
+            f"{len(failed)} of {len(snapshots)} questions for the server's statistics failed ({failed[0]}); "
+            "its figures are those of the others"
+        )
+    figures = []
+    for name, version in models:
+        one, reloads = _over(taken, name, version)
+        figures += one
+        sentences += reloads
+    return figures, sentences
+
+
+def _over(taken: Sequence[Snapshot], name: str, version: str) -> tuple[list[ServerFigures], list[str]]:
+    """The figures of one model over the snapshots that have it, and what is missing."""
+    served = [key for key in taken[-1] if key[0] == name and version in ("", key[1])]
+    if not served:
+        return [], [f"the server's last statistics say nothing of model '{name}'"]
+    key = max(served, key=lambda entry: _version_number(entry[1]))
+    seen = [shot.get(key) for shot in taken]
+    total: Counters = {}
+    reloads = 0
+    for before, after in pairwise(seen):
+        if after is None:
+            continue
+        anew = before is None or _anew(before, after)
+        reloads += anew
+        for counter, count in (after if anew else _minus(after, before or {})).items():
+            total[counter] = total.get(counter, 0) + count
+    sentences = []
+    if reloads:
+        sentences.append(
+            f"model '{name}' version {key[1]} was loaded anew during the measurement; "
+            "the server's figures miss what it did just before"
+        )
+    return [_figures_of(*key, total)], sentences
+
+
+def _figures_of(model: str, version: str, delta: Counters) -> ServerFigures:
     executions = delta["execution_count"]
     return ServerFigures(
         model=model,
@@ -167,7 +280,16 @@ def _figures(model: str, version: str, before: Counters | None, after: Counters)
         cache_miss_count=delta["cache_miss.count"],
         cache_hit_ns=_mean(delta, "cache_hit"),
         cache_miss_ns=_mean(delta, "cache_miss"),
+        batches=tuple(_batches(delta)),
     )
+
+
+def _batches(delta: Counters) -> Iterator[BatchFigures]:
+    sizes = {int(name.split(".")[1]) for name in delta if name.startswith("batch.")}
+    for size in sorted(sizes):
+        executions = delta[f"batch.{size}.compute_infer.count"]
+        if executions:
+            yield BatchFigures(size, executions, *(_mean(delta, f"batch.{size}.{stage}") for stage in _BATCH_STAGES))
 
 
 def _mean(delta: Counters, stage: str) -> int | None:

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from trtkit.perf.reactor import Reactor
 
 CONNECTION = "connection"
 TIMEOUT = "timeout"
@@ -27,22 +28,43 @@ class Failure(NamedTuple):
     disconnected: bool = False
 
 
-Done = Callable[[int, "Failure | None"], None]
-"""Called once for each request with its slot and, if it failed, why."""
+class Listener(Protocol):
+    """Who is told how requests go: a load loop."""
+
+    def response(self, slot: int, answer: bytes | None) -> None:
+        """A response with content arrived on a stream (decoupled models, ``generate_stream``), maybe the last one."""
+
+    def done(self, slot: int, failure: Failure | None, answer: bytes | None) -> None:
+        """The request has ended: successfully when `failure` is None."""
 
 
 class Transport(Protocol):
     """Sends prepared requests. A slot carries one request at a time; slots are independent of each other.
 
-    `send` never calls `done` before it returns, so that a loop that sends the next request from `done` does
-    not recurse without end. A lost connection is opened again by the next `send` of its slot.
+    `answer` in the listener's calls is None unless the transport was told to keep answers: for HTTP the response's
+    head, an empty line and its body as they came, without the chunks' sizes; for gRPC the serialised message.
     """
 
-    async def open(self, done: Done) -> None:
-        """Connect; ServerUnavailableError when that is impossible."""
+    def open(self, reactor: Reactor, listener: Listener, slots: int) -> None:
+        """Connect; ServerUnavailableError when that is impossible.
 
-    def send(self, slot: int, request: int) -> None:
-        """Send the prepared request number `request` on `slot`."""
+        Args:
+            reactor: the loop that will carry it.
+            listener: whom to tell.
+            slots: how many there will be; some may never be used.
+        """
 
-    async def close(self) -> None:
-        """Give up what is in flight, without calling `done`, and disconnect."""
+    def prepare(self, message: bytes) -> Any:
+        """What `send` takes for a message of `encode`: everything that can be done before it is sent."""
+
+    def send(self, slot: int, prepared: Any) -> None:
+        """Send a request on a slot, connecting again if the connection was lost.
+
+        Never calls the listener before it returns, so that a loop that sends from `done` does not recurse.
+        """
+
+    def cancel(self, slot: int) -> None:
+        """Give up the slot's request: the listener is not told, and a late answer is not taken for another's."""
+
+    def close(self) -> None:
+        """Give up everything in flight without telling the listener, and disconnect."""

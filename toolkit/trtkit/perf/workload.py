@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: trtkit contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The requests to send: random ones, the user's samples in batches, and the check that the model takes them.
+"""What a model takes, random inputs, the user's samples in batches, and the check that the model takes them.
 
-A request is a dict of one array per input, *with* the batch dimension when the model has one.
+The inputs of a request are a dict of one array per input, *with* the batch dimension when the model has one.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import numpy as np
 from trtkit.dtypes import by_name
 from trtkit.errors import DataError, ProjectError, nearest
 from trtkit.numerics import Array
+from trtkit.perf.shapes import Shapes
 from trtkit.samples import as_tensor, random_array
 from trtkit.signature import TensorSpec
 
-Request = dict[str, Array]
+Inputs = dict[str, Array]
 
 
 def max_batch_size(config: Mapping[str, Any]) -> int:
@@ -28,8 +29,17 @@ def max_batch_size(config: Mapping[str, Any]) -> int:
 
 def input_specs(metadata: Mapping[str, Any]) -> dict[str, TensorSpec]:
     """The model's inputs by name, with full shapes: axis 0 is the batch when `max_batch_size` is above 0."""
+    return _specs(metadata, "inputs")
+
+
+def output_specs(metadata: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    """The model's outputs, likewise."""
+    return _specs(metadata, "outputs")
+
+
+def _specs(metadata: Mapping[str, Any], side: str) -> dict[str, TensorSpec]:
     specs = {}
-    for tensor in metadata.get("inputs", []):
+    for tensor in metadata.get(side, []):
         shape = tuple(int(dim) if int(dim) >= 0 else "" for dim in tensor.get("shape", []))
         specs[tensor["name"]] = TensorSpec(tensor["name"], by_name(tensor["datatype"]), shape)
     return specs
@@ -74,12 +84,10 @@ def random_inputs(
     *,
     integers: tuple[int, int] = (0, 1),
     string_length: int = 16,
-) -> list[Request]:
-    """Random requests that differ from each other.
+) -> list[Inputs]:
+    """Random requests that differ from each other; `generated.random_pool` can do more.
 
-    Floats are standard normal. Integers are 0 or 1 unless `integers` says otherwise, because an id outside
-    the table of an embedding makes the model fail. BYTES are lower-case ASCII. Optional inputs are left out
-    unless `shapes` names them.
+    Floats are standard normal, BYTES are lower-case ASCII. Optional inputs are left out unless `shapes` names them.
 
     Args:
         metadata: the model's metadata, as the server gives it.
@@ -97,50 +105,41 @@ def random_inputs(
         ProjectError: a batch size the model does not take.
     """
     check_batch_size(metadata, config, batch_size)
-    shapes = dict(shapes or {})
+    rules = Shapes.fixed(shapes or {})
     specs = input_specs(metadata)
-    for name in shapes:
-        if name not in specs:
-            raise DataError(f"a shape is given for '{name}', which is no input of the model; {nearest(name, specs)}")
     batch = [batch_size] if max_batch_size(config) else []
-    names = [name for name in specs if name in {*shapes, *required_inputs(metadata, config)}]
-    full = {name: batch + _sizes(specs[name], len(batch), shapes.get(name)) for name in names}
+    names = [name for name in specs if name in {*rules.names, *required_inputs(metadata, config)}]
     rng = np.random.default_rng(seed)
+    full = {name: batch + sizes for name, sizes in rules.draw(rng, specs, len(batch), names).items()}
     return [
-        {name: _random(rng, specs[name], shape, integers, string_length) for name, shape in full.items()}
+        {name: random_values(rng, specs[name], shape, integers, string_length) for name, shape in full.items()}
         for _ in range(count)
     ]
 
 
-def _sizes(spec: TensorSpec, batch_axes: int, given: Sequence[int] | None) -> list[int]:
-    """The sizes of an input's axes after the batch axis."""
-    dims = spec.dims[batch_axes:]
-    if given is None and -1 not in dims:
-        return list(dims)
-    example = ",".join("8" if dim < 0 else str(dim) for dim in dims)
-    if given is None:
-        raise DataError(f"input {spec} has dynamic dimensions; say their sizes with --shape {spec.name}:{example}")
-    fits = len(given) == len(dims) and all(
-        size >= 1 and dim in (-1, size) for dim, size in zip(dims, given, strict=True)
-    )
-    if not fits:
-        without = " without the batch dimension" if batch_axes else ""
-        raise DataError(f"shape {list(given)} does not fit input {spec}; as in --shape {spec.name}:{example}{without}")
-    return list(given)
-
-
-def _random(
-    rng: np.random.Generator, spec: TensorSpec, shape: list[int], integers: tuple[int, int], length: int
+def random_values(
+    rng: np.random.Generator, spec: TensorSpec, shape: Sequence[int], integers: tuple[int, int], length: int
 ) -> Array:
+    """Random values of an input: standard normal, integers from one bound to the other, texts of one length.
+
+    Args:
+        rng: equal generators give equal values.
+        spec: the input.
+        shape: the full shape.
+        integers: the smallest and the largest integer.
+        length: bytes of each BYTES element; lower-case ASCII.
+    """
     if spec.dtype.name != "BYTES":
         return random_array(rng, spec.dtype, shape, integers[0], integers[1] + 1)
+    if not length:
+        return np.full(tuple(shape), b"", dtype=object)
     letters = rng.integers(97, 123, size=(*shape, length), dtype=np.uint8)
     return letters.view(f"S{length}").reshape(shape).astype(object)
 
 
 def batches(
     samples: Mapping[str, Any], metadata: Mapping[str, Any], config: Mapping[str, Any], batch_size: int
-) -> list[Request]:
+) -> list[Inputs]:
     """The user's samples as requests of `batch_size` samples each, in their order.
 
     The last request is filled up with the first samples again. A model whose `max_batch_size` is 0 gets one
@@ -184,7 +183,7 @@ def checked(
     metadata: Mapping[str, Any],
     config: Mapping[str, Any],
     batch_size: int,
-) -> list[Request]:
+) -> list[Inputs]:
     """Requests in the model's data types, after checking that it takes them.
 
     Raises:

@@ -1,0 +1,123 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A load as the shares of one process or several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trtkit.perf.measurement import Load
+from trtkit.perf.sources import SequencePlan
+from trtkit.perf.worker import Arrivals, Job, Way
+
+if TYPE_CHECKING:
+    from trtkit.perf.verify import Verifier
+
+Messages = Callable[[int], tuple[tuple[bytes, ...], ...]]
+"""The messages of the pool's requests for so many slots: one tuple for all, or one for each slot."""
+
+_RAMP_STEPS_PER_S = 10
+_DEFAULT_IN_FLIGHT = 1024
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What is sent besides how much.
+
+    Attributes:
+        way: to the server.
+        messages: of the pool's requests.
+        order: numbers of the requests in the order to send; the pool's own when empty.
+        sequences: how sequences are made; None without.
+        concurrent_sequences: in an open loop.
+        times_ns: gaps or times of requests, from a file.
+        grow: (slots, requests) of a periodic concurrency.
+        verifier: of the answers; None without.
+    """
+
+    way: Way
+    messages: Messages
+    order: tuple[int, ...] = ()
+    sequences: SequencePlan | None = None
+    concurrent_sequences: int = 4
+    times_ns: tuple[int, ...] = ()
+    grow: tuple[int, int] = (0, 0)
+    verifier: Verifier | None = None
+
+
+def jobs_of(load: Load, traffic: Traffic) -> list[Job]:
+    """A job for each of the load's processes."""
+    slots = slots_of(load, traffic)
+    shares = min(load.processes, slots)
+    messages = traffic.messages(slots)
+    parts = [range(slots)[share::shares] for share in range(shares)]
+    jobs = [
+        Job(
+            way=traffic.way,
+            messages=messages if len(messages) == 1 else tuple(messages[slot] for slot in part),
+            slots=len(part),
+            warmup_ns=round(load.warmup_s * 1e9),
+            window_ns=round(load.window_s * 1e9),
+            order=traffic.order,
+            arrivals=_arrivals(load, traffic),
+            sequences=traffic.sequences,
+            share=share,
+            shares=shares,
+            verifier=traffic.verifier,
+        )
+        for share, part in enumerate(parts)
+    ]
+    return jobs if load.is_open else [_changing(load, traffic, job) for job in jobs]
+
+
+def slots_of(load: Load, traffic: Traffic) -> int:
+    """How many requests can be in flight."""
+    if not load.is_open:
+        return load.concurrency
+    return traffic.concurrent_sequences if traffic.sequences else load.max_in_flight or _DEFAULT_IN_FLIGHT
+
+
+def _arrivals(load: Load, traffic: Traffic) -> Arrivals | None:
+    if not load.is_open:
+        return None
+    if load.ramp_s:
+        return Arrivals("ramp", load.request_rate, load.ramp_from, load.ramp_s)
+    if load.arrival in {"constant", "poisson"}:
+        return Arrivals(load.arrival, load.request_rate, seed=load.seed)
+    return Arrivals("intervals" if load.arrival == "intervals" else "times", times_ns=traffic.times_ns)
+
+
+def _changing(load: Load, traffic: Traffic, job: Job) -> Job:
+    """The job of a closed loop whose concurrency changes."""
+    if load.arrival == "periodic":
+        first = max(round(load.ramp_from), 1)
+        return replace(job, concurrency_at=((0, first),), grow=traffic.grow)
+    if not load.ramp_s:
+        return job
+    steps = max(round(load.ramp_s * _RAMP_STEPS_PER_S), 1)
+    rise = np.linspace(load.ramp_from, load.concurrency, steps + 1)
+    at_ns = np.linspace(0, load.ramp_s * 1e9, steps + 1).round().astype(np.int64)
+    own = [-(-round(slots) // job.shares) for slots in rise.tolist()]
+    return replace(job, concurrency_at=tuple(zip(at_ns.tolist(), own, strict=True)))
+
+
+def weighted_order(weights: Sequence[tuple[Sequence[int], float]], seed: int, length: int = 10_000) -> tuple[int, ...]:
+    """An order in which each model's requests have their share, mixed at random.
+
+    Args:
+        weights: the numbers of each model's requests, and its weight.
+        seed: equal seeds give equal orders.
+        length: of the order; shares are exact to 1 / length.
+    """
+    rng = np.random.default_rng(seed)
+    total = sum(weight for _, weight in weights)
+    edges = np.round(np.cumsum([weight / total * length for _, weight in weights])).astype(int)
+    counts = np.diff(np.concatenate([[0], edges]))
+    order = np.concatenate(
+        [np.resize(np.asarray(numbers), count) for (numbers, _), count in zip(weights, counts, strict=True)]
+    )
+    return tuple(rng.permutation(order).tolist())

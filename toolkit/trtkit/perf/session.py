@@ -1,0 +1,350 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A whole run: everything that the options ask, load after load, against one server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+from trtkit.errors import ProjectError, ServerError
+from trtkit.numerics import Array
+from trtkit.perf.address import Tls, parse_address
+from trtkit.perf.ask import Asker
+from trtkit.perf.calibrate import processes_for
+from trtkit.perf.capacity import Capacity, find_capacity, parse_conditions
+from trtkit.perf.choose import Choice, choose
+from trtkit.perf.closeness import Closeness
+from trtkit.perf.control import Fetch, describe_with, open_control
+from trtkit.perf.decode import grpc_answer, http_answer
+from trtkit.perf.diagnose import Diagnosis, diagnose
+from trtkit.perf.encode import HttpOptions
+from trtkit.perf.ensemble_graph import ensemble_graph
+from trtkit.perf.goodput import parse_slos
+from trtkit.perf.jobs import Traffic
+from trtkit.perf.measured import CONTROL_TIMEOUT_S, Setting, measure_load
+from trtkit.perf.measurement import Load, Measurement
+from trtkit.perf.messages import datatypes_of, messages_of
+from trtkit.perf.option_checks import check
+from trtkit.perf.options import STREAMS, Options, Point, ServerUrls, loads, search
+from trtkit.perf.placement import output_sizes
+from trtkit.perf.pool import Pool
+from trtkit.perf.references import asked_alone
+from trtkit.perf.run import Plan
+from trtkit.perf.runner import SEQUENCE_LENGTH, check_kind, check_numbers
+from trtkit.perf.shared_memory import SharedMemory
+from trtkit.perf.sources import SequencePlan
+from trtkit.perf.stages import Stages, breakdown
+from trtkit.perf.unique import fitting, uniquely
+from trtkit.perf.verify import Verifier
+from trtkit.perf.windows import Window
+from trtkit.perf.worker import Way
+from trtkit.project import Tolerance, find_project
+
+OnResult = Callable[[Measurement, "Stages | None", "Sequence[Diagnosis]"], None]
+
+_MOST_IN_FLIGHT = 1024
+# so many requests that differ from each other are made where the length of the run does not say how many
+_UNIQUE = 100_000
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Whom a run tells what.
+
+    Attributes:
+        on_window: after each window; has to be short.
+        on_phase: what happens now.
+        on_note: a sentence that should stay on the screen.
+        on_data: where the requests are from.
+        on_result: after each load.
+    """
+
+    on_window: Callable[[Load, Window], None] | None = None
+    on_phase: Callable[[str], None] = lambda _sentence: None
+    on_note: Callable[[str], None] = lambda _sentence: None
+    on_data: Callable[[str], None] = lambda _origin: None
+    on_result: OnResult = lambda _measurement, _stages, _diagnoses: None
+
+
+def run(options: Options, urls: ServerUrls, hooks: Hooks | None = None) -> Capacity | None:
+    """Measure every load that the options ask for.
+
+    Args:
+        options: what to do.
+        urls: where the server is.
+        hooks: told of the results, one load after the other; what was measured before an error is not lost.
+
+    Returns:
+        What a search for the capacity found; None without one.
+
+    Raises:
+        ProjectError: options that contradict each other or the model.
+        DataError: data that the model does not take.
+        ServerError: the server does not answer, or not as Triton does.
+        KeyboardInterrupt: the user ended it; what was measured until then was told to `hooks`.
+    """
+    check(options)
+    hooks = hooks or Hooks()
+    with _session(options, urls, hooks) as session:
+        if (wanted := search(options)) is None:
+            session.measure_all()
+            return None
+        conditions = parse_conditions(wanted.condition)
+        found = find_capacity(
+            session.measure_level, conditions, wanted.low, wanted.high, not wanted.by_rate, wanted.step
+        )
+    hooks.on_note(found.sentence)
+    return found
+
+
+@contextmanager
+def _session(options: Options, urls: ServerUrls, hooks: Hooks) -> Iterator[Session]:
+    way = _way(options, urls)
+    wire = options.wire
+    with ExitStack() as stack:
+        timeout_s = min(options.timeout_s, CONTROL_TIMEOUT_S)
+        fetch = stack.enter_context(open_control(way.address, wire, timeout_s, tls=way.tls, headers=options.headers))
+        session = Session(options, urls, hooks, way, fetch, stack)
+        yield session
+
+
+def _way(options: Options, urls: ServerUrls) -> Way:
+    url = urls.grpc if options.wire == "grpc" else urls.http
+    address = parse_address(url, options.wire)
+    if options.tls:
+        address = address._replace(tls=True)
+    tls = Tls(options.tls_ca, options.tls_certificate, options.tls_key, options.tls_verify)
+    return Way(options.protocol, address, tls, options.headers, options.compression, options.timeout_s)
+
+
+class Session:
+    """The server's models and the requests, ready for one load after the other."""
+
+    def __init__(
+        self, options: Options, urls: ServerUrls, hooks: Hooks, way: Way, fetch: Fetch, stack: ExitStack
+    ) -> None:
+        self._options, self._hooks, self._way, self._fetch, self._stack = options, hooks, way, fetch, stack
+        self._descriptions = {
+            name: describe_with(fetch, name, options.version if len(options.models) == 1 else "")
+            for name, _ in options.models
+        }
+        for name, description in self._descriptions.items():
+            check_kind(name, description, way)
+        self._sequences = self._wants_sequences()
+        self._choice = self._choose()
+        hooks.on_data(self._choice.pool.origin)
+        self._http = HttpOptions(
+            options.headers, options.input_format, options.output_format, options.compression,
+            options.response_compression,
+        )  # fmt: skip
+        self._expected = self._references() if options.verify else None
+        requests = self._choice.pool.requests
+        self._setting = Setting(
+            fetch=fetch,
+            descriptions=self._descriptions,
+            slos=parse_slos(options.goodput) if options.goodput else (),
+            models=[request.model for request in requests] if len(self._descriptions) > 1 else (),
+            composing=options.composing,
+            metrics_url=urls.metrics or None,
+            interval_s=options.metrics_interval_s,
+            on_window=hooks.on_window,
+        )
+
+    def _wants_sequences(self) -> bool:
+        """Whether a model needs its requests in sequences."""
+        needing = [name for name, one in self._descriptions.items() if "sequence_batching" in one.config]
+        if needing and len(self._descriptions) > 1:
+            raise ProjectError(f"model '{needing[0]}' takes sequences of requests; measure it alone, without --mix")
+        if needing and self._options.protocol == "generate-stream":
+            raise ProjectError(f"model '{needing[0]}' takes sequences, which the generate extension does not have")
+        return bool(needing)
+
+    def _choose(self) -> Choice:
+        options = self._options
+        project = find_project(options.project) if options.project else None
+        choice = choose(options, self._descriptions, lambda name: describe_with(self._fetch, name, ""), project)
+        if not (options.unique or self._caches()):
+            return choice
+        datatypes = {key: value for one in self._descriptions.values() for key, value in datatypes_of(one).items()}
+        count = min(options.requests or _UNIQUE, fitting(choice.pool))
+        if not options.unique:
+            self._hooks.on_note("the server has a response cache: requests are made different from each other")
+        return replace(choice, pool=uniquely(choice.pool, count, datatypes), order=())
+
+    def _caches(self) -> bool:
+        """Whether answers may come from the server's response cache, and nobody chose the data."""
+        options = self._options
+        chosen = options.input or options.input_data or options.images or options.texts or options.verify
+        cached = any(one.config.get("response_cache", {}).get("enable") for one in self._descriptions.values())
+        return cached and not chosen and len(self._descriptions) == 1
+
+    def _references(self) -> Sequence[Mapping[str, Array]]:
+        """The reference answer of each request: given with the data, or asked for before the load."""
+        if self._way.protocol in STREAMS or self._sequences:
+            raise ProjectError(
+                "--verify compares one answer with each request; answers of streams and of sequences have no reference"
+            )
+        self._hooks.on_phase("asking for the reference answers")
+        with Asker(self._way, self._http) as asker:
+            return asked_alone(
+                self._choice.pool,
+                lambda request: asker.ask(request, self._descriptions[request.model]),
+                self._closeness(),
+            )
+
+    def _closeness(self) -> Closeness:
+        datatypes = {key: value for one in self._descriptions.values() for key, value in datatypes_of(one).items()}
+        given = self._options.tolerance
+        override = Tolerance(rtol=given[0], atol=given[1]) if given else Tolerance()
+        return Closeness(override=override, datatypes=datatypes)
+
+    def measure_all(self) -> None:
+        """Every load in its order."""
+        for point in loads(self._options):
+            measured = self._measure(point)
+            if measured.interrupted:
+                raise KeyboardInterrupt
+            if self._past_limit(measured):
+                return
+
+    def _past_limit(self, measured: Measurement) -> bool:
+        limit_ms = self._options.latency_limit_ms
+        if not limit_ms or measured.latency is None:
+            return False
+        chosen = self._options.percentile
+        shown_ns = measured.latency.mean_ns if chosen is None else _percentile(measured, chosen)
+        return shown_ns > limit_ms * 1e6
+
+    def measure_level(self, level: float) -> Measurement:
+        """One load of a search."""
+        options = self._options
+        if options.request_rate:
+            return self._measure(Point(request_rate=level, arrival=options.arrival))
+        return self._measure(Point(concurrency=round(level)))
+
+    def _measure(self, point: Point) -> Measurement:
+        options = self._options
+        load = self._load(point)
+        plan = _plan(options, point)
+        check_numbers(load, plan)
+        self._hooks.on_phase(f"{load.label}: warming up")
+        with self._traffic(load) as traffic:
+            load = replace(load, processes=options.processes or processes_for(load, traffic))
+            measured = measure_load(load, traffic, plan, self._setting)
+        stages, found = self._explained(measured)
+        self._hooks.on_result(measured, stages, found)
+        if measured.interrupted:
+            raise KeyboardInterrupt
+        return measured
+
+    def _load(self, point: Point) -> Load:
+        options = self._options
+        warmup_s = 0.0 if point.ramp_s or point.arrival in {"trace", "schedule", "periodic"} else options.warmup_s
+        return Load(
+            model=",".join(self._descriptions), version=options.version, url=str(self._way.address),
+            protocol=options.protocol, concurrency=point.concurrency, request_rate=point.request_rate,
+            arrival=point.arrival, ramp_from=point.ramp_from, ramp_s=point.ramp_s, seed=options.seed,
+            batch_size=options.batch_size, distinct_requests=len(self._choice.pool), warmup_s=warmup_s,
+            window_s=options.window_s, judged_windows=options.windows, timeout_s=options.timeout_s,
+            stability=options.stability, percentile=options.percentile, shared_memory=options.shared_memory,
+            sequences=self._sequences, processes=max(options.processes, 1),
+            max_in_flight=(options.max_in_flight or _MOST_IN_FLIGHT) if point.arrival else 0,
+        )  # fmt: skip
+
+    @contextmanager
+    def _traffic(self, load: Load) -> Iterator[Traffic]:
+        """What is sent, with shared memory for as long as it is."""
+        options, pool = self._options, self._choice.pool
+        traffic = Traffic(
+            way=self._way,
+            messages=lambda _slots: (),
+            order=self._choice.order,
+            sequences=self._sequence_plan(pool) if self._sequences else None,
+            concurrent_sequences=options.concurrent_sequences,
+            times_ns=self._choice.times_ns,
+            grow=(options.periodic[2], options.request_period * options.periodic[0]) if options.periodic else (0, 0),
+        )
+        with ExitStack() as stack:
+            memory = stack.enter_context(self._memory(load, traffic)) if options.shared_memory != "none" else None
+            messages = messages_of(pool.requests, self._descriptions, self._way, self._http, memory, self._sequences)
+            yield replace(traffic, messages=messages, verifier=self._verifier(memory))
+        if memory is not None and memory.left_behind:
+            self._hooks.on_note(memory.left_behind)
+
+    def _memory(self, load: Load, traffic: Traffic) -> SharedMemory:
+        from trtkit.perf.jobs import slots_of
+
+        options = self._options
+        if len(self._descriptions) > 1:
+            raise ProjectError("shared memory cannot be used with --mix; measure the models one after the other")
+        description = next(iter(self._descriptions.values()))
+        sizes = output_sizes(*description, self._choice.pool.requests, options.output_shared_memory_size)
+        return SharedMemory(
+            options.shared_memory, self._choice.pool.requests, sizes, slots_of(load, traffic),
+            address=self._way.address, protocol=options.wire, tls=self._way.tls, headers=options.headers,
+        )  # fmt: skip
+
+    def _verifier(self, memory: SharedMemory | None) -> Verifier | None:
+        if self._expected is None:
+            return None
+        given = all(request.expected is not None for request in self._choice.pool.requests)
+        return Verifier(
+            self._expected,
+            partial(_decoded, self._options.wire, memory),
+            self._closeness(),
+            in_answer=memory is None,
+            batched=any(int(one.config.get("max_batch_size", 0)) > 0 for one in self._descriptions.values()),
+            reference="the data's own answers" if given else "the server's answers before the load",
+        )
+
+    def _sequence_plan(self, pool: Pool) -> SequencePlan:
+        options = self._options
+        own = len(pool.streams) > 1 and not options.sequence_length
+        first, after = options.sequence_ids
+        return SequencePlan(
+            streams=pool.streams,
+            length=None if own else options.sequence_length or SEQUENCE_LENGTH,
+            variation=options.sequence_length_variation,
+            first_id=first,
+            ids=2**63 - 1 - first if after is None else after - first,
+            seed=options.seed,
+        )
+
+    def _explained(self, measured: Measurement) -> tuple[Stages | None, list[Diagnosis]]:
+        """Where the time went, and what bounds the throughput."""
+        if len(self._descriptions) > 1:
+            return None, []
+        name, description = next(iter(self._descriptions.items()))
+        try:
+            graph = ensemble_graph(self._fetch, name, description.config)
+        except ServerError:  # the server is gone: its figures are missing already, and that is told
+            graph = {}
+        stages = breakdown(measured, graph)
+        return stages, diagnose(measured, description) if self._options.diagnose else []
+
+
+def _plan(options: Options, point: Point) -> Plan:
+    changing = point.arrival in {"trace", "schedule", "periodic"}
+    return Plan(
+        windows=options.windows,
+        max_windows=max(options.max_windows, options.windows),
+        duration_s=options.duration_s or point.ramp_s,
+        requests=options.requests,
+        warmup_requests=options.warmup_requests,
+        changes=changing or bool(point.ramp_s),
+        window_requests=options.window_requests,
+    )
+
+
+def _percentile(measured: Measurement, percentile: int) -> int:
+    from trtkit.perf.latency import percentile_of
+
+    return percentile_of(measured.records.latency_ns[measured.records.ok], 10 * percentile)
+
+
+def _decoded(wire: str, memory: SharedMemory | None, slot: int, answer: bytes) -> dict[str, Array]:
+    read = partial(memory.output, slot) if memory else None
+    return grpc_answer(answer, read) if wire == "grpc" else http_answer(answer, read)

@@ -1,0 +1,329 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""One process's share of a load: it sends, keeps the rows, and hands them over at each window's end.
+
+`main` does that in a process of its own, for a `Job` that comes through a pipe.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from multiprocessing.connection import Connection
+from time import perf_counter_ns, process_time_ns
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from trtkit.errors import TrtkitError
+from trtkit.perf import schedule
+from trtkit.perf.address import Address, Tls
+from trtkit.perf.drive import ClosedLoop, Loop, OpenLoop
+from trtkit.perf.reactor import Reactor
+from trtkit.perf.records import Recorder, Records
+from trtkit.perf.sources import Ids, InTurn, SequencePlan, Sequences
+from trtkit.perf.transport import Transport
+
+if TYPE_CHECKING:
+    from trtkit.perf.verify import Verifier
+
+
+# an open loop connects so many slots before it starts, and the others when they are needed
+_OPENED_FIRST = 16
+
+
+@dataclass(frozen=True)
+class Way:
+    """How requests get to the server.
+
+    Attributes:
+        protocol: ``http``, ``grpc``, ``grpc-stream`` or ``generate-stream``.
+        address: the server.
+        tls: how to trust it.
+        headers: of gRPC calls; those of HTTP are in the messages.
+        compression: of gRPC messages: "", ``gzip`` or ``deflate``.
+        timeout_s: deadline of each request, in seconds.
+    """
+
+    protocol: str
+    address: Address
+    tls: Tls = field(default_factory=Tls)
+    headers: tuple[tuple[str, str], ...] = ()
+    compression: str = ""
+    timeout_s: float = 30.0
+
+    @property
+    def streams(self) -> bool:
+        """Whether a request may have several responses."""
+        return self.protocol in {"grpc-stream", "generate-stream"}
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """When an open loop sends.
+
+    Attributes:
+        kind: ``constant``, ``poisson``, ``ramp``, ``intervals`` or ``times``.
+        rate: requests per second; of a ramp, at its end.
+        first_rate: of a ramp, at its beginning.
+        over_s: a ramp's length in seconds.
+        seed: of Poisson arrivals.
+        times_ns: the gaps of ``intervals``, or the ``times`` themselves.
+    """
+
+    kind: str
+    rate: float = 0.0
+    first_rate: float = 0.0
+    over_s: float = 0.0
+    seed: int = 0
+    times_ns: tuple[int, ...] = ()
+
+    def offsets(self) -> Iterator[int]:
+        """Nanoseconds after the start, ascending."""
+        if self.kind == "constant":
+            return schedule.constant(self.rate)
+        if self.kind == "poisson":
+            return schedule.poisson(self.rate, self.seed)
+        if self.kind == "ramp":
+            return schedule.ramp(self.first_rate, self.rate, self.over_s)
+        if self.kind == "intervals":
+            return schedule.intervals(self.times_ns)
+        return iter(self.times_ns)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A process's share of a load.
+
+    Attributes:
+        way: to the server.
+        messages: of the pool's requests; one tuple for all slots, or one for each slot of this process.
+        slots: requests in flight at most.
+        warmup_ns: length of the warm-up.
+        window_ns: length of a window.
+        order: numbers of the requests in the order to send; the pool's own when empty.
+        limit: how many requests to send in all after which the run ends; None for no limit.
+        arrivals: of an open loop; None for a closed one.
+        concurrency_at: of a closed loop that changes: pairs of nanoseconds after the start and slots.
+        grow: slots to add, each time that so many requests ended; (0, 0) for none.
+        sequences: how sequences are made; None without.
+        share: this process's number.
+        shares: how many processes there are.
+        verifier: checks the answers; None without.
+    """
+
+    way: Way
+    messages: tuple[tuple[bytes, ...], ...]
+    slots: int
+    warmup_ns: int
+    window_ns: int
+    order: tuple[int, ...] = ()
+    limit: int | None = None
+    arrivals: Arrivals | None = None
+    concurrency_at: tuple[tuple[int, int], ...] = ()
+    grow: tuple[int, int] = (0, 0)
+    sequences: SequencePlan | None = None
+    share: int = 0
+    shares: int = 1
+    verifier: Verifier | None = field(default=None, compare=False)
+
+
+class Cut(NamedTuple):
+    """What happened in a stretch of time, in one process.
+
+    Attributes:
+        records: the requests that ended in it.
+        start_ns: its beginning.
+        end_ns: its end, and the beginning of the next.
+        cpu_ns: CPU time of the process, all threads.
+    """
+
+    records: Records
+    start_ns: int
+    end_ns: int
+    cpu_ns: int
+
+
+class Final(NamedTuple):
+    """The rest of a process's run.
+
+    Attributes:
+        cut: what ended after the last window.
+        drained: whether all requests ended.
+        delayed: requests of an open loop that had to wait for a free slot.
+        unsent: requests whose time had come and that were never sent.
+        verifier: the job's, with what it found.
+    """
+
+    cut: Cut
+    drained: bool
+    delayed: int
+    unsent: int
+    verifier: Verifier | None
+
+
+class Worker:
+    """Runs a job in this process.
+
+    Args:
+        job: what to do.
+        on_cut: called at the end of the warm-up and of each window; the load goes on meanwhile, so it has to be short.
+    """
+
+    def __init__(self, job: Job, on_cut: Callable[[Cut], None]) -> None:
+        self._job, self._on_cut = job, on_cut
+        self.reactor = Reactor()
+        opened_first = None if job.arrivals is None else _OPENED_FIRST
+        self._transport = transport_of(job.way, job.verifier is not None, opened_first)
+        self._recorder = Recorder()
+        self._cuts = 0
+        self._drained = True
+        self.ended_early = False
+
+    def run(self, start: Callable[[], int]) -> Final:
+        """Send until `stop` is called or the requests have run out; then wait for what is in flight.
+
+        Args:
+            start: called when everything is ready; says when the load begins, on the clock of
+                ``time.perf_counter_ns``, which all processes share.
+
+        Raises:
+            ServerUnavailableError: connecting is impossible.
+        """
+        job = self._job
+        self._loop = self._make_loop()
+        try:
+            self._transport.open(self.reactor, self._loop, job.slots)
+            prepared = [[self._transport.prepare(message) for message in messages] for messages in job.messages]
+            self._give_sources(prepared)
+            self._loop.exhausted = self._run_out
+            gc.collect()
+            gc.freeze()  # the garbage collector does not walk everything that is there while latencies are taken
+            start_ns = start()
+            self._start_clock(start_ns)
+            self._loop.start(start_ns)
+            self.reactor.run()
+        finally:
+            gc.unfreeze()
+            self._transport.close()
+            self.reactor.close()
+        waiting = self._loop.waiting if isinstance(self._loop, OpenLoop) else 0
+        delayed = self._loop.delayed if isinstance(self._loop, OpenLoop) else 0
+        return Final(self._cut(), self._drained, delayed, waiting, job.verifier)
+
+    def _make_loop(self) -> Loop:
+        job = self._job
+        check = job.verifier.check if job.verifier else None
+        options: dict[str, Any] = {"streams": job.way.streams, "check": check}
+        parts = (self.reactor, self._transport, self._recorder, job.slots, round(job.way.timeout_s * 1e9))
+        if job.arrivals is None:
+            return ClosedLoop(*parts, **options)
+        loop = OpenLoop(*parts, **options)
+        share = islice(job.arrivals.offsets(), job.share, None, job.shares)
+        loop.schedule(share, in_order=job.sequences is not None)
+        return loop
+
+    def _give_sources(self, prepared: list[list[Any]]) -> None:
+        job, limit = self._job, self._job.limit
+        if job.sequences is None:
+            order = job.order or range(len(prepared[0]))
+            shift = len(order) * job.share // job.shares  # processes begin at different requests
+            turned = [*order[shift:], *order[:shift]]
+            if job.arrivals is not None and job.arrivals.kind == "times":
+                turned = list(order[job.share :: job.shares])
+            self._loop.sources = [InTurn(messages, turned, limit) for messages in prepared]
+            return
+        ids = Ids(job.sequences, job.share, job.shares)
+        left = None if limit is None else [limit]
+        build = [partial(self._sequenced, messages) for messages in job.messages]
+        self._loop.sources = [Sequences(ids, build[slot % len(build)], left) for slot in range(job.slots)]
+
+    def _sequenced(self, messages: Sequence[bytes], index: int, sequence: int, start: bool, end: bool) -> Any:
+        from trtkit.perf.encode import grpc_sequenced, http_sequenced
+
+        build = http_sequenced if self._job.way.protocol == "http" else grpc_sequenced
+        return self._transport.prepare(build(messages[index], sequence, start, end))
+
+    def _start_clock(self, start_ns: int) -> None:
+        """Set the timers of the windows and of what changes on the way."""
+        job = self._job
+        self._at_ns, self._cpu_ns = start_ns, process_time_ns()
+        self._next_cut_ns = start_ns + job.warmup_ns
+        self.reactor.call_at(self._next_cut_ns, self._end_window)
+        if isinstance(self._loop, ClosedLoop):
+            self._loop.grow(*job.grow)
+            for at_ns, slots in job.concurrency_at:
+                self.reactor.call_at(start_ns + at_ns, partial(self._loop.activate, slots))
+
+    def _end_window(self) -> None:
+        self._next_cut_ns += self._job.window_ns
+        self.reactor.call_at(self._next_cut_ns, self._end_window)
+        self._on_cut(self._cut())
+
+    def _cut(self) -> Cut:
+        start_ns, start_cpu_ns = self._at_ns, self._cpu_ns
+        self._at_ns, self._cpu_ns = perf_counter_ns(), process_time_ns()
+        return Cut(self._recorder.cut(), start_ns, self._at_ns, self._cpu_ns - start_cpu_ns)
+
+    def _run_out(self) -> None:
+        self.ended_early = True
+        self.reactor.stop()
+
+    def stop(self) -> None:
+        """Send nothing more, and end when everything in flight has, or is past its deadline."""
+        self.reactor.call_at(perf_counter_ns() + round(self._job.way.timeout_s * 1.2e9), self._give_up)
+        self._loop.stop(self.reactor.stop)
+
+    def _give_up(self) -> None:
+        self._drained = False
+        self.reactor.stop()
+
+
+def transport_of(way: Way, keep_answers: bool = False, opened_first: int | None = None) -> Transport:
+    """The transport of a protocol; the arguments are those of the transports."""
+    options: dict[str, Any] = {"timeout_s": way.timeout_s, "keep_answers": keep_answers}
+    if way.protocol in {"http", "generate-stream"}:
+        from trtkit.perf.http_transport import HttpTransport
+
+        return HttpTransport(way.address, way.tls, stream=way.streams, opened_first=opened_first, **options)
+    options |= {"headers": way.headers, "compression": way.compression}
+    if way.protocol == "grpc-stream":
+        from trtkit.perf.grpc_stream import GrpcStreamTransport
+
+        return GrpcStreamTransport(way.address, way.tls, **options)
+    from trtkit.perf.grpc_transport import GrpcTransport
+
+    return GrpcTransport(way.address, way.tls, **options)
+
+
+def main() -> None:
+    """Take a job from the pipe whose descriptor is the argument; send cuts, then the final one."""
+    pipe = Connection(int(sys.argv[1]))
+    job = pipe.recv()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    worker = Worker(job, pipe.send)
+    worker.reactor.add(pipe.fileno(), lambda _mask: _obey(pipe, worker))
+    try:
+        pipe.send(worker.run(lambda: _agree(pipe)))
+    except TrtkitError as exc:
+        pipe.send(exc)
+
+
+def _agree(pipe: Connection) -> int:
+    """Say that this process is ready, and be told when all begin."""
+    pipe.send("ready")
+    start_ns: int = pipe.recv()
+    return start_ns
+
+
+def _obey(pipe: Connection, worker: Worker) -> None:
+    """The only word is to stop; when the other end is gone, nobody wants the rest."""
+    try:
+        pipe.recv()
+    except (EOFError, ConnectionError):
+        os._exit(1)
+    worker.stop()
