@@ -231,3 +231,16 @@ def test_perf_analyzers_line_measures_the_same_thing(server, capsys):
     for load in loads:
         assert (load["protocol"], load["batch_size"], load["window_s"], load["percentile"]) == ("grpc", 2, 0.1, 95)
     assert "--max-threads changes nothing" in err
+
+
+@pytest.mark.triton
+def test_v_says_more(server, capsys):
+    line = ["perf", "echo", "--url", server.http_url, *SHORT, "--request-rate", "100"]
+    assert run([*line, "-v", "-v"]) == 0
+    out = capsys.readouterr().out
+    assert "100 requests/s (constant): from the intended time, ms: min " in out
+    assert "schedule lag, ms: min " in out
+    assert "requests in flight on average" in out
+    assert out.count("100 requests/s (constant), window ") >= 5
+    assert run(line) == 0
+    assert "stddev" not in capsys.readouterr().out

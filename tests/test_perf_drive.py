@@ -189,18 +189,22 @@ def test_a_ramp_of_a_closed_loop_takes_more_slots_and_gives_them_back(reactor):
     assert seen == [1, 3, 4, 2]
 
 
-def test_a_periodic_concurrency_grows_by_a_step_each_time_a_number_of_requests_ended(reactor):
-    loop, server, _ = closed(reactor, repeat(10 * MS), slots=5, workers=5)
-    loop.grow(2, 10)
-    loop.activate(1)
-    start = reactor.now_ns
-    loop.start(start)
-    reactor.run(start + 95 * MS)
-    assert loop.in_flight == 1
-    reactor.run(start + 105 * MS)
-    assert loop.in_flight == 3
-    reactor.run(start + 1 * S)
-    assert loop.in_flight == 5
+def test_a_periodic_concurrency_grows_when_each_request_of_the_last_step_had_its_responses(reactor):
+    server, recorder = VirtualServer(reactor, repeat(10 * S), workers=9), Recorder()
+    loop = ClosedLoop(reactor, server, recorder, 5, 60 * S, streams=True)
+    server.open(reactor, loop, 5)
+    loop.sources = [InTurn(["a"], limit=1) for _ in range(5)]
+    loop.activate(2)
+    loop.grow(2, 3)
+    loop.start(reactor.now_ns)
+    reactor.run(reactor.now_ns + 1 * MS)
+    seen = [loop.in_flight]
+    for slots in ((0, 1), (2,), (3,), (0, 1), (4,)):
+        for _ in range(3):
+            for slot in slots:
+                loop.response(slot, None)
+        seen.append(loop.in_flight)
+    assert seen == [2, 4, 4, 5, 5, 5]
 
 
 def sequences(plan, slots, left=None):

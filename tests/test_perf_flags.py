@@ -96,7 +96,7 @@ EVERYDAY = {
     "--num-of-sequences 8": {"concurrent_sequences": 8},
     "--sequence-id-range 5:100": {"sequence_ids": (5, 100)},
     "--sequence-id-range 0": {},
-    "--serial-sequences": {"serial_sequences": True},
+    "--serial-sequences": {},
     "--service-kind triton": {},
     "--bls-composing-models a:3,b": {"composing": (("a", "3"), ("b", ""))},
     "--collect-metrics -u h:1": {"url": "h:1", "metrics_url": "localhost:8002/metrics"},

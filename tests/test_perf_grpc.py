@@ -86,6 +86,7 @@ def write_models(repository):
 def address(tmp_path_factory):
     with serve(write_models(tmp_path_factory.mktemp("repository"))) as server:
         yield parse_address(server.grpc_url, "grpc")
+        assert server.process.poll() is None, server.log_end()
 
 
 def request(model, values, name="x"):

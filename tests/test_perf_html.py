@@ -214,7 +214,8 @@ async function probe() {
   }
   const root = document.documentElement;
   const result = {charts: found, fits: root.scrollWidth <= root.clientWidth, width: innerWidth,
-                  ground: getComputedStyle(document.body).backgroundColor};
+                  ground: getComputedStyle(document.body).backgroundColor,
+                  buttons: [...document.querySelectorAll(".modebar-btn")].map(one => one.getAttribute("data-title"))};
   parent.postMessage(result, "*");
 }
 addEventListener("load", () => setTimeout(probe, 300));
@@ -229,9 +230,27 @@ FRAME = """<!doctype html><body><iframe src="page.html" style="width:{width}px;h
 }});</script>"""
 
 
-def opened(folder, text, *, width=1200, dark=False):
+FAKE_SCHEME = """<script>
+const real = matchMedia, scheme = {matches: false, addEventListener(_, redraw) { this.redraw = redraw; }};
+window.matchMedia = query => query.includes("color-scheme") ? scheme : real.call(window, query);
+</script>"""
+
+SWITCH = """<script>
+async function changed() {
+  const stroke = () => document.querySelector("#chart-distribution .js-line").style.stroke;
+  await draw();
+  const strokes = [stroke()];
+  scheme.matches = true;
+  await scheme.redraw();
+  parent.postMessage([...strokes, stroke()], "*");
+}
+addEventListener("load", () => setTimeout(changed, 300));
+</script>"""
+
+
+def opened(folder, text, *, width=1200, dark=False, probe=PROBE):
     """The page in headless Chromium: what its charts say, and the browser's log."""
-    (folder / "page.html").write_text(text.replace("</body>", f"{PROBE}</body>"))
+    (folder / "page.html").write_text(text.replace("</body>", f"{probe}</body>"))
     (folder / "frame.html").write_text(FRAME.format(width=width))
     scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", scheme]
@@ -257,8 +276,18 @@ def test_every_chart_is_drawn_without_a_console_error(tmp_path, name, width, dar
     assert found["width"] == width
     assert found["fits"]
     assert found["ground"] == ("rgb(15, 19, 26)" if dark else "rgb(245, 246, 248)")
+    assert not [title for title in found["buttons"] if re.search("share|cloud|edit", title, flags=re.IGNORECASE)]
     if name == "levels":
+        assert found["buttons"]
         assert "<b>me" in found["charts"]["chart-models"]["text"]
+
+
+@needs_chromium
+def test_the_charts_are_drawn_anew_when_light_turns_dark(tmp_path):
+    text = page_of(runs()["stream"]).replace("<head>", f"<head>{FAKE_SCHEME}")
+    strokes, console = opened(tmp_path, text, probe=SWITCH)
+    assert console == []
+    assert strokes == ["rgb(36, 99, 209)", "rgb(116, 169, 255)"]
 
 
 @needs_chromium

@@ -23,7 +23,7 @@ from trtkit.perf.grpc_transport import GrpcTransport
 from trtkit.perf.grpc_wire import MessageReader, interpret, prepare_message, request_head
 from trtkit.perf.http2 import HeaderBlocks, Http2Error, RequestHead
 from trtkit.perf.http2_connection import Http2Connection
-from trtkit.perf.http2_sending import Stream
+from trtkit.perf.http2_stream import Stream
 from trtkit.perf.reactor import Reactor
 from trtkit.perf.transport import Failure
 from trtkit.perf.wire import Endpoint, Wire

@@ -13,7 +13,7 @@ from rich.console import Console
 from perf_results import SECOND, START_NS, STRANGE, measurement, stages_of
 from trtkit.perf.goodput import Goodput
 from trtkit.perf.latency import latency_statistics
-from trtkit.perf.live import Progress, bars, window_line
+from trtkit.cli.perf_live import Progress, bars, window_line
 from trtkit.perf.measurement import ModelShare
 from trtkit.perf.report import (
     milliseconds,
@@ -123,11 +123,13 @@ def test_every_problem_is_a_sentence():
         verification=Verification(100, 1, 0, (mismatch,)),
         goodput=Goodput(("latency < 100 ms",), 950, 1000, 190.0),
         server=replace(one.server, cache_hit_count=10, cache_miss_count=5),
+        interrupted=True,
     )
     text = "\n".join(sentences(one))
     total = sum(window.requests + window.errors for window in one.windows)
     assert all(line.startswith("concurrency 8: ") for line in text.splitlines())
     for words in (
+        "interrupted: the figures are of what was measured until then",
         "not stable: the throughput varied by 20 %",
         f"of {total:,} requests failed (HTTP 503), the first one: model <b>",
         "row 2 belongs to request 4",

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from trtkit.perf.metrics_endpoint import MetricsEndpoint, gauges, parse_metrics_
 from trtkit.perf.processes import family, server_processes
 from trtkit.perf.prometheus import Metric, parse_metrics
 from trtkit.perf.resources import GpuSample, Sample, resources_over
-from trtkit.perf.sampler import Sampler
+from trtkit.perf.sampler import Sampler, sample_of
 from trtkit.server import serve
 from trtkit.server.process import free_ports, start_server
 
@@ -189,12 +190,20 @@ def test_energy_that_began_anew_is_not_known():
     assert gpu.energy_j is None
 
 
-def infer(server, times=1):
+def infer(server, times):
+    """Ask `echo` so often, and wait until the server has counted it: it counts after it has answered."""
     with InferenceServerClient(server.http_url) as client:
+
+        def counted():
+            (stats,) = client.get_inference_statistics("echo")["model_stats"]
+            return stats["inference_stats"]["success"]["count"]
+
+        before = counted()
         tensor = InferInput("x", [2, 4], "FP32")
         tensor.set_data_from_numpy(np.zeros((2, 4), np.float32))
         for _ in range(times):
             client.infer("echo", [tensor])
+        until(lambda: counted() == before + times)
 
 
 def until(condition):
@@ -314,3 +323,30 @@ def test_a_server_that_never_answers_ends_in_bounded_time():
     assert sampler.figures(0, time.perf_counter_ns())[0] == []
     assert "gave no figures of its own: no server answers" in sampler.figures(0, 1)[1][0]
     assert sampler.resources(0, time.perf_counter_ns()) == (None, [])
+
+
+def look_at(at_s, **counts):
+    """Statistics of models with so many requests of 10 ns of queue and 20 ns of compute each, in batches of two."""
+    snapshot = {
+        (name, "1"): {
+            "inference_count": count, "execution_count": count // 2,
+            **{f"{stage}.count": count for stage in ("success", "queue", "compute_infer")},
+            **{f"{stage}.count": 0 for stage in ("fail", "cache_hit", "cache_miss", "compute_input", "compute_output")},
+            **{f"{stage}.ns": 0 for stage in ("fail", "cache_hit", "cache_miss", "compute_input", "compute_output")},
+            "success.ns": count * 40, "queue.ns": count * 10, "compute_infer.ns": count * 20,
+        }
+        for name, count in counts.items()
+    }  # fmt: skip
+    return SimpleNamespace(at_ns=at_s * 10**9, counters=snapshot, gauges=None, usage=None)
+
+
+def test_the_means_of_an_ensemble_and_of_a_mix():
+    models = [("a", ""), ("b", "")]
+    before, now = look_at(0, a=0, b=0), look_at(2, a=8, b=24)
+    ensemble = sample_of(models, {"a"}, before, now)
+    assert (ensemble.requests_per_s, ensemble.queue_ns, ensemble.compute_ns) == (4.0, 10 + 3 * 10, 20)
+    assert ensemble.batch_size_mean is None
+    mix = sample_of(models, {"a", "b"}, before, now)
+    assert (mix.requests_per_s, mix.queue_ns, mix.compute_ns, mix.batch_size_mean) == (16.0, 10, 20, 2.0)
+    idle = sample_of(models, {"a"}, now, look_at(3, a=8, b=24))
+    assert (idle.requests_per_s, idle.queue_ns, idle.compute_ns, idle.batch_size_mean) == (0.0, None, None, None)

@@ -129,8 +129,8 @@ def measure(word: str | None, given: dict[str, Any], words: list[str]) -> None:
     options = _placed(options_of(word, _with_url(given)))
     for remark in remarks(given):
         sys.stderr.write(f"trtkit perf: {remark}\n")
+    from trtkit.cli.perf_live import Progress
     from trtkit.perf import session
-    from trtkit.perf.live import Progress
 
     results = Results(options, words)
     results.read_baseline()

@@ -159,8 +159,8 @@ _SEQUENCES = (
          "one has --concurrency.", "8", "--request-rate 50", "4", pa="--num-of-sequences"),
     Flag("--sequence-id-range", "sequence_ids", TEXT, "Correlation ids from START to before END.", "5:100",
          default="1", convert=sequence_ids, pa="--sequence-id-range", metavar="START[:END]"),
-    Flag("--serial-sequences", "serial_sequences", None, "Never two requests of a sequence in flight in an open loop.",
-         pa="--serial-sequences"),
+    Flag("--serial-sequences", "", None, "", pa="--serial-sequences",
+         instead="a sequence never has two requests in flight"),
 )  # fmt: skip
 
 _CHECKS = (
@@ -188,19 +188,18 @@ _REPORTS = (
          "JSON format.", "p.json", pa="--profile-export-file"),
     Flag("--bundle", "bundle", FILE, "Write a folder with all that was measured, and on what, for `trtkit perf "
          "compare`.", "run"),
-    Flag("--verbose -v", "verbose", None, "Say more; twice for every window.", pa="-v", counted=True),
+    Flag("--verbose -v", "verbose", None, "Say more figures; twice: every window.", pa="-v", counted=True),
 )  # fmt: skip
 
 _NO_THREADS = "one loop keeps all requests in flight without threads"
 _C_API = "the server is asked over the network, never as a library in this process"
 _TRITON = "it belongs to servers other than Triton, which this does not load"
 _PERF_ANALYZER = (
-    Flag("--concurrency-range", "concurrency", TEXT, "START:END:STEP, both ends included; the END 0 goes on until "
-         "--latency-threshold.", "2:8:2", together=True, here="`--concurrency 2:8:2`"),
+    Flag("--concurrency-range", "concurrency", TEXT, "START:END:STEP; END 0 goes on until --latency-threshold.",
+         "2:8:2", together=True, here="`--concurrency 2:8:2`"),
     Flag("--request-rate-range", "request_rate", TEXT, "START:END:STEP of request rates, likewise.", "100:500:100",
          convert=levels("request rate", open_end=True), here="`--request-rate 100:500:100`"),
-    Flag("--request-intervals", "intervals", FILE, "A file with the microseconds from one request to the next, used "
-         "again and again.", "gaps.txt"),
+    Flag("--request-intervals", "intervals", FILE, "A file with microseconds between requests.", "gaps.txt"),
     Flag("--schedule", "schedule_s", TEXT, "When to send each request: seconds from the start.", "0,0.5,2",
          convert=schedule),
     Flag("--fixed-schedule", "fixed_schedule", None, "Follow the times in the files of --input-data.",
@@ -211,8 +210,7 @@ _PERF_ANALYZER = (
     Flag("--measurement-interval -p", "window_s", ABOVE_0, "Milliseconds of a window.", "5000", convert=seconds,
          here="`--window` in seconds; 1 s unless given, not 5", metavar="MS"),
     Flag("--measurement-mode", "window_requests", choice("time_windows", "count_windows"), "count_windows: a window "
-         "lasts until it has --measurement-request-count requests, and at least a second.", "count_windows",
-         default="time_windows", together=True),
+         "has --measurement-request-count requests.", "count_windows", default="time_windows", together=True),
     Flag("--measurement-request-count", "window_requests", COUNT, "Of count_windows. Default: 50.", "200",
          "--measurement-mode count_windows", together=True),
     Flag("--latency-threshold -l", "latency_limit_ms", NOT_BELOW_0, "Milliseconds: stop a range after the first "
@@ -258,7 +256,7 @@ _PERF_ANALYZER = (
          multiple=True, together=True),
     Flag("--trace-rate", "trace_settings", COUNT, "One of so many requests is traced.", "100",
          "--trace-level TIMESTAMPS", together=True),
-    Flag("--trace-count", "trace_settings", click.IntRange(min=-1), "So many requests are traced; -1: no bound.", "10",
+    Flag("--trace-count", "trace_settings", click.IntRange(min=-1), "So many are traced; -1: no bound.", "10",
          "--trace-level TIMESTAMPS", together=True),
     Flag("--log-frequency", "trace_settings", COUNT_OR_0, "A file for so many traces; 0: one file.", "10",
          "--trace-level TIMESTAMPS", together=True),

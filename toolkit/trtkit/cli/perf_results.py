@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -96,7 +96,11 @@ class Results:
 
     def to_json(self) -> dict[str, Any]:
         """The form of --json and --report."""
-        value: dict[str, Any] = {"data": self.data, "measurements": [one.to_json() for one in self.measurements]}
+        value: dict[str, Any] = {
+            "data": self.data,
+            "measurements": [one.to_json() for one in self.measurements],
+            "stages": [stages and stages.to_json() for stages in self.stages],
+        }
         if self.options.diagnose:
             value["diagnoses"] = [{"load": label, **vars(diagnosis)} for label, diagnosis in self.diagnoses]
         if self.capacity:
@@ -142,14 +146,16 @@ class Results:
 
     def _print(self) -> None:
         from trtkit.cli.perf_compare import show
-        from trtkit.perf.report import sentences, tables
+        from trtkit.perf.report import sentences, stage_sentences, tables
 
         for table in tables(self.measurements, data=self.data, stages=self.stages):
             print_table(table)
         out = console()
         for measurement in self.measurements:
-            for sentence in sentences(measurement):
+            for sentence in (*sentences(measurement), *_details(measurement, self.options.verbose)):
                 out.print(sentence, markup=False, soft_wrap=True)
+        for sentence in stage_sentences(self.measurements, self.stages):
+            out.print(sentence, markup=False, soft_wrap=True)
         for label, diagnosis in self.diagnoses:
             text = f"{label}: {diagnosis.title}: {diagnosis.because}; try: {diagnosis.try_}"
             out.print(text, markup=False, soft_wrap=True)
@@ -203,6 +209,27 @@ class Results:
             "machine": f"{machine['cpu'] or 'unknown CPU'}, {machine['usable_cores']} cores",
             "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         }
+
+
+def _details(measurement: Measurement, verbose: int) -> Iterator[str]:
+    """What -v and -v -v say beside the table."""
+    from trtkit.cli.perf_live import window_line
+
+    label, client = measurement.load.label, measurement.client
+    kinds = {"from the send": measurement.latency, "from the intended time": measurement.intended_latency}
+    for words, found in {**kinds, "schedule lag": measurement.schedule_lag}.items() if verbose else ():
+        if found:
+            names = ("min", "mean", "stddev", "p50", "p75", "p90", "p95", "p99", "p99_9", "p99_99", "max")
+            values = ", ".join(f"{name.replace('_', '.')} {getattr(found, f'{name}_ns') / 1e6:.3f}" for name in names)
+            yield f"{label}: {words}, ms: {values} ({found.count:,} requests)"
+    if verbose:
+        each = "" if client.cpu_us_per_request is None else f", {client.cpu_us_per_request:.1f} µs a request"
+        yield (
+            f"{label}: {measurement.in_flight_mean:.2f} requests in flight on average; the client used "
+            f"{client.cpu_share:.0%} of a core{each}, in {client.processes} process(es)"
+        )
+    if verbose > 1:
+        yield from (window_line(measurement.load, window) for window in measurement.windows)
 
 
 def print_table(table: TextTable) -> None:

@@ -13,6 +13,7 @@ import click
 from trtkit.cli.common import console, json_option, print_json, project_option, write_report
 
 if TYPE_CHECKING:
+    from trtkit.perf.under_load import LoadedAnswers
     from trtkit.project import Project
     from trtkit.validate import ModelReport
 
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 
     Every output over HTTP and gRPC is compared with the FP32 ONNX model in ONNX Runtime, on the model's
     `evaluate:` data or on random rows, and the task metric with the reference's. Exits 8 when one is outside
-    its tolerance. MODELS are names from trtkit.yaml; without any, all that are published."""
+    its tolerance. MODELS are names from trtkit.yaml; without any, all that are published.
+
+    With --under-load every answer is compared once more while many requests of changing batch sizes are in
+    flight, over HTTP, gRPC and system shared memory: rows swapped between requests, padding that leaks and
+    races show only then."""
 )
 @click.argument("models", nargs=-1)
 @project_option
@@ -31,6 +36,13 @@ if TYPE_CHECKING:
 @click.option("--rtol", type=click.FloatRange(min=0), help="Relative tolerance instead of the table's.")
 @click.option("--atol", type=click.FloatRange(min=0), help="Absolute tolerance instead of the table's.")
 @click.option("--rows", type=click.IntRange(min=1), help="Compare at most so many rows.")
+@click.option("--under-load", is_flag=True, help="Compare every answer under load, too, over each way to the server.")
+@click.option(
+    "--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Requests in flight under load."
+)
+@click.option(
+    "--seconds", type=click.FloatRange(min=0.5), default=5.0, show_default=True, help="Of load over each way."
+)
 @click.option("--junit", type=click.Path(path_type=Path), help="Also write JUnit XML to this file.")
 @click.option("--report", type=click.Path(path_type=Path), help="Also write the JSON to this file.")
 @json_option
@@ -43,16 +55,20 @@ def command(models: tuple[str, ...], project_path: Path | None, as_json: bool, *
     names = _published(project, models)
     if given["grpc_url"] and not given["url"]:
         raise ProjectError("--grpc-url without --url; give the HTTP address of the same server too")
-    reports = _validate(project, names, given)
+    reports, loaded = _validate(project, names, given)
     rows = {"models": [report.to_json() for report in reports]}
+    if given["under_load"]:
+        rows["under_load"] = [answers.to_json() for answers in loaded]
     write_report(given["report"], rows)
     if given["junit"]:
-        _write_junit(given["junit"], reports)
+        _write_junit(given["junit"], reports, loaded)
     if as_json:
         print_json(rows)
     else:
         _print(reports)
+        _print_loaded(loaded)
     problems = [f"model '{r.model}' version {r.version}: {p}" for r in reports for p in r.problems()]
+    problems += [f"model '{r.model}' version {r.version}: {r.problem()}" for r in loaded if r.problem()]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise ParityError(problems[0] + more)
@@ -76,8 +92,12 @@ def _published(project: Project, models: tuple[str, ...]) -> list[str]:
     return published
 
 
-def _validate(project: Project, names: list[str], given: dict[str, Any]) -> list[ModelReport]:
+def _validate(
+    project: Project, names: list[str], given: dict[str, Any]
+) -> tuple[list[ModelReport], list[LoadedAnswers]]:
     from trtkit.cli.common import split_url
+    from trtkit.perf.options import ServerUrls
+    from trtkit.perf.under_load import WAYS, validate_under_load
     from trtkit.project import Tolerance
     from trtkit.server import connect, serve
     from trtkit.validate import validate_model
@@ -92,16 +112,27 @@ def _validate(project: Project, names: list[str], given: dict[str, Any]) -> list
             urls = [(server.http_url, "http"), (server.grpc_url, "grpc")]
         clients = [stack.enter_context(connect(url, protocol)) for url, protocol in urls]
         override = Tolerance(**limits) if limits else None
-        return [validate_model(project, name, clients, override=override, rows=given["rows"]) for name in names]
+        limited = {"override": override, "rows": given["rows"]}
+        reports = [validate_model(project, name, clients, **limited) for name in names]
+        if not given["under_load"]:
+            return reports, []
+        where = ServerUrls(urls[0][0], urls[-1][0])
+        # a server elsewhere has no shared memory with this machine
+        ways = tuple(WAYS) if not given["url"] else tuple(protocol for _, protocol in urls)
+        load = {"ways": ways, "concurrency": given["concurrency"], "seconds": given["seconds"]}
+        return reports, [
+            answers for name in names for answers in validate_under_load(project, name, where, **load, **limited)
+        ]
 
 
-def _write_junit(path: Path, reports: list[ModelReport]) -> None:
+def _write_junit(path: Path, reports: list[ModelReport], loaded: list[LoadedAnswers]) -> None:
     from trtkit.errors import ProjectError
     from trtkit.validate import junit_xml
 
+    further = [(answers.model, f"under load over {answers.way}", answers.problem()) for answers in loaded]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(junit_xml(reports), encoding="utf-8")
+        path.write_text(junit_xml(reports, further), encoding="utf-8")
     except OSError as exc:
         raise ProjectError(f"{path} cannot be written: {exc.strerror}") from exc
 
@@ -124,3 +155,12 @@ def _print(reports: list[ModelReport]) -> None:
         out.print(f"{report.model}: version {report.version}, {report.rows} rows of {report.data}", markup=False)
         for metric in report.metrics:
             out.print(f"{report.model}: {metric.sentence()}: {'kept' if metric.passed else 'LOST'}", markup=False)
+
+
+def _print_loaded(loaded: list[LoadedAnswers]) -> None:
+    out = console()
+    for answers in loaded:
+        rate = f"{answers.requests_per_s:,.0f} requests/s"
+        out.print(
+            f"{answers.model}: under load over {answers.way}, {rate}: {answers.verification.sentence()}", markup=False
+        )

@@ -9,7 +9,6 @@ The way of the data: ``workload`` (requests) → ``encode`` (bytes) → ``http_t
 
 from trtkit.perf.control import ModelDescription, describe
 from trtkit.perf.latency import LatencyStatistics
-from trtkit.perf.levels import parse_levels
 from trtkit.perf.measurement import Load, Measurement
 from trtkit.perf.records import ErrorCount
 from trtkit.perf.runner import measure
@@ -28,7 +27,6 @@ __all__ = [
     "batches",
     "describe",
     "measure",
-    "parse_levels",
     "parse_shape",
     "random_inputs",
 ]

@@ -8,7 +8,7 @@ import os
 from dataclasses import replace
 
 from trtkit.perf.fleet import run_jobs
-from trtkit.perf.jobs import Traffic, jobs_of, slots_of
+from trtkit.perf.jobs import Traffic, jobs_of
 from trtkit.perf.measurement import Load
 from trtkit.perf.worker import Cut
 
@@ -29,7 +29,7 @@ def processes_for(load: Load, traffic: Traffic) -> int:
         load: what is asked for.
         traffic: what is sent.
     """
-    most = min(_MOST, (os.cpu_count() or 1) // 2, slots_of(load, traffic))
+    most = min(_MOST, (os.cpu_count() or 1) // 2, traffic.slots)
     if most < 2 or traffic.verifier is not None or load.ramp_s or traffic.times_ns or traffic.grow[0]:
         return 1
     processes, rate, share = 1, *_tried(load, traffic, 1)

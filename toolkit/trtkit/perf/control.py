@@ -32,8 +32,9 @@ __all__ = [
 Fetch = Callable[..., Any]
 """``fetch(what, model="", version="", body=None)``: a JSON value.
 
-`what` is one of server, metadata, config, statistics, index, or, with a region's name as `model`, register_system,
-unregister_system, register_cuda, unregister_cuda; `body` holds the fields of a registration. Over gRPC 64-bit integers
+`what` is one of server, metadata, config, statistics, index, trace, or, with a region's name as `model`,
+register_system, unregister_system, register_cuda, unregister_cuda; `body` holds the fields of a registration or the
+settings of tracing. Over gRPC 64-bit integers
 are strings and zeros are absent, as protobuf's JSON form has it.
 """
 
@@ -140,7 +141,7 @@ def _http_control(http: BoundedHttp) -> Iterator[Fetch]:
         if status != 200:
             raise _http_refusal(status, error_sentence(answer))
         try:
-            return json.loads(answer) if answer else {}
+            return json.loads(answer) if answer or method == "GET" else {}
         except ValueError as exc:
             raise ServerUnavailableError(
                 f"{http.address} is not Triton's HTTP port: its answer is not JSON; "
@@ -159,6 +160,7 @@ _HTTP_QUESTIONS = {
     "metadata": ("GET", "{model}"),
     "config": ("GET", "{model}/config"),
     "statistics": ("GET", "{model}/stats"),
+    "trace": ("POST", "{model}/trace/setting"),
     "register_system": ("POST", "/v2/systemsharedmemory/region/{name}/register"),
     "unregister_system": ("POST", "/v2/systemsharedmemory/region/{name}/unregister"),
     "register_cuda": ("POST", "/v2/cudasharedmemory/region/{name}/register"),

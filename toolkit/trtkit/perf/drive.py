@@ -21,7 +21,7 @@ _LONGEST_WAIT_NS = 500_000_000
 _SHORTEST_SWEEP_NS = 1_000_000
 _LONGEST_SWEEP_NS = 500_000_000
 
-Check = Callable[[int, int, bytes], None]
+Check = Callable[[int, int, bytes], object]
 """Called with a slot, the number of the pool's request that it carried, and the answer."""
 
 
@@ -209,7 +209,8 @@ class ClosedLoop(Loop):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._active, self._started = self._slots, False
-        self._step = self._every = self._ended = 0
+        self._step = self._period = 0
+        self._newest = self._reached = 0  # the first slot of the last step, and how many of its requests are that far
         self._lost_in_a_row = [0] * self._slots
         self._waiting: set[int] = set()
 
@@ -231,15 +232,20 @@ class ClosedLoop(Loop):
             if not self._sent[slot] and slot not in self._waiting and not self._send(slot, 0):
                 return
 
-    def grow(self, step: int, every: int) -> None:
-        """Activate `step` slots more each time that `every` requests have ended."""
-        self._step, self._every = step, every
+    def grow(self, step: int, responses: int) -> None:
+        """Activate `step` slots more each time that each request of the last ones had so many responses."""
+        self._step, self._period = step, responses
+
+    def response(self, slot: int, answer: bytes | None) -> None:
+        """A response with content of a stream; it may be the one that was waited for."""
+        super().response(slot, answer)
+        if self._period and slot >= self._newest and len(self._times[slot]) == self._period:
+            self._reached += 1
+            if self._reached == self._active - self._newest:
+                self._newest, self._reached = self._active, 0
+                self.activate(self._active + self._step)
 
     def _next(self, slot: int, failure: Failure | None) -> None:
-        if self._every:
-            self._ended += 1
-            if self._ended % self._every == 0:
-                self.activate(self._active + self._step)
         if slot >= self._active:
             return
         if failure is not None and failure.disconnected:
@@ -250,8 +256,7 @@ class ClosedLoop(Loop):
             return
         if failure is None:
             self._lost_in_a_row[slot] = 0
-        if not self._sent[slot]:  # growing may just have used it
-            self._send(slot, 0)
+        self._send(slot, 0)
 
     def _again(self, slot: int) -> None:
         self._waiting.discard(slot)

@@ -23,7 +23,7 @@ Decide = Callable[[Cut], bool]
 
 # from being ready to the first request
 _LEAD_NS = 2_000_000
-# a process that says nothing for so long after its window's end is stuck: longer than any garbage collection
+# a process that says nothing for so long after it should have is stuck: longer than any garbage collection
 _SILENCE_S = 60.0
 _COMMAND = "from trtkit.perf.worker import main; main()"
 
@@ -124,7 +124,8 @@ def _run_processes(jobs: Sequence[Job], decide: Decide) -> Outcome:
         start_ns = perf_counter_ns() + _LEAD_NS * len(processes)
         for process in processes:
             process.pipe.send(start_ns)
-        finals = _collect(processes, decide, interruption)
+        silence_s = _SILENCE_S + max(_longest_s(job) for job in jobs)
+        finals = _collect(processes, decide, interruption, silence_s)
     return Outcome(_merged(finals), start_ns, interruption.came)
 
 
@@ -159,16 +160,23 @@ def _receive(process: _Process) -> Any:
     return message
 
 
-def _collect(processes: Sequence[_Process], decide: Decide, interruption: _Interruption) -> list[Final]:
+def _longest_s(job: Job) -> float:
+    """How long a process may have nothing to say: a window, the warm-up, or the drain."""
+    return max(job.window_ns / 1e9, job.warmup_ns / 1e9, 1.2 * job.way.timeout_s)
+
+
+def _collect(
+    processes: Sequence[_Process], decide: Decide, interruption: _Interruption, silence_s: float
+) -> list[Final]:
     """Merge the cuts as they come; the last message of each process."""
     cuts: list[list[Cut]] = [[] for _ in processes]
     finals: dict[int, Final] = {}
     pipes = {process.pipe: number for number, process in enumerate(processes)}
     told = False
     while len(finals) < len(processes):
-        ready = wait([*pipes, interruption.fd], _SILENCE_S)
+        ready = wait([*pipes, interruption.fd], silence_s)
         if not ready:
-            raise MeasurementError(f"no process of the load generator said anything for {_SILENCE_S:g} s")
+            raise MeasurementError(f"no process of the load generator said anything for {silence_s:g} s")
         for source in ready:
             if source == interruption.fd:
                 interruption.happened(lambda: _tell(processes, finals))
@@ -180,8 +188,8 @@ def _collect(processes: Sequence[_Process], decide: Decide, interruption: _Inter
                 del pipes[source]  # type: ignore[arg-type]
             else:
                 cuts[number].append(message)
-        while all(cuts) and not finals:
-            if decide(_together([waiting.pop(0) for waiting in cuts])) and not told:
+        while all(cuts) and not (finals or told or interruption.came):
+            if decide(_together([waiting.pop(0) for waiting in cuts])):
                 told = True
                 _tell(processes, finals)
     rest = [[*cuts[number], finals[number].cut] for number in range(len(processes))]

@@ -13,7 +13,7 @@ from trtkit.errors import ProjectError, ServerUnavailableError
 from trtkit.perf.address import Address, Tls, tls_context
 from trtkit.perf.grpc_wire import COMPRESSIONS, Head, Message, failure_of_reset, request_head
 from trtkit.perf.http2_connection import Http2Connection
-from trtkit.perf.http2_sending import Stream
+from trtkit.perf.http2_stream import Stream
 from trtkit.perf.reactor import Reactor, Timer
 from trtkit.perf.transport import Failure, Listener
 from trtkit.perf.wire import Endpoint
@@ -153,6 +153,7 @@ class Call(Stream):
         self.last: Head | None = None  # the same, later its trailers
 
     def headers(self, head: Head) -> None:
+        """The response's headers, or its trailers."""
         if self.first is None and head.status >= 200:
             self.first = head
         self.last = head
@@ -171,6 +172,7 @@ class Call(Stream):
             self.timer = None
 
     def refused(self, failure: Failure) -> None:
+        """The server has not looked at the call: send it again, but not for ever."""
         self.connection = None
         self.attempts += 1
         if self.attempts >= _MOST_ATTEMPTS:
@@ -187,9 +189,11 @@ class Call(Stream):
             self.owner.begin(self, self.prepared)
 
     def lost(self, failure: Failure) -> None:
+        """The connection is gone."""
         self._fail(failure)
 
     def reset(self, code: int) -> None:
+        """The server has reset the stream."""
         self._fail(failure_of_reset(code))
 
     def _fail(self, failure: Failure) -> None:

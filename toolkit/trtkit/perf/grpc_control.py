@@ -67,6 +67,7 @@ def _calls(stub: Any, messages: Any) -> dict[str, tuple[Any, Any, str | None]]:
         "metadata": (stub.ModelMetadata, messages.ModelMetadataRequest, None),
         "config": (stub.ModelConfig, messages.ModelConfigRequest, "config"),
         "statistics": (stub.ModelStatistics, messages.ModelStatisticsRequest, None),
+        "trace": (stub.TraceSetting, messages.TraceSettingRequest, None),
         "index": (stub.RepositoryIndex, messages.RepositoryIndexRequest, "models"),
         "register_system": (stub.SystemSharedMemoryRegister, messages.SystemSharedMemoryRegisterRequest, None),
         "unregister_system": (stub.SystemSharedMemoryUnregister, messages.SystemSharedMemoryUnregisterRequest, None),

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 from trtkit.perf.grpc_calls import Call, GrpcConnections
@@ -16,6 +17,7 @@ from trtkit.perf.grpc_wire import (
     prepare_message,
 )
 from trtkit.perf.http2_connection import Http2Connection
+from trtkit.perf.http2_stream import Stream
 from trtkit.perf.reactor import Reactor
 from trtkit.perf.transport import PROTOCOL, Failure, Listener
 
@@ -36,7 +38,7 @@ class GrpcStreamTransport(GrpcConnections):
     """Sends prepared ``ModelInferRequest`` messages on streams of ModelStreamInfer.
 
     The listener's `response` is called for each response with outputs, `done` when the server has marked the last one.
-    A stream whose request fails before the last response is given up: what still comes on it answers no later request.
+    A stream whose request fails before the last response is left: what still comes on it answers no later request.
     Where a connection is full (SETTINGS_MAX_CONCURRENT_STREAMS), further ones are opened.
     """
 
@@ -125,7 +127,7 @@ class _StreamCall(Call):
     def _on_response(self, message: bytes, response: StreamResponse) -> None:
         if response.error is not None:
             if response.final is False:  # without a mark the request was refused as a whole
-                self.give_up()
+                self._leave()
             self._end(Failure(STREAM_ERROR, response.error))
             return
         if response.content:
@@ -136,6 +138,13 @@ class _StreamCall(Call):
                 return
         if response.final is not False:  # unmarked: a server that knows one response a request only
             self._end(None)
+
+    def _leave(self) -> None:
+        """Leave the stream to itself until its model has ended the failed request."""
+        if self.connection is not None:
+            self.connection.hand_over(self, _Leftover(self.connection, self.reader))
+            self.connection = None
+            self.restart()
 
     def _end(self, failure: Failure | None) -> None:
         """The request has ended; the stream may stay."""
@@ -156,6 +165,22 @@ class _StreamCall(Call):
             super().refused(failure)
         else:
             self.connection = None
+
+
+class _Leftover(Stream):
+    """A stream on which a failed request still runs: its responses are dropped, and then it is ended in order."""
+
+    __slots__ = ("connection", "reader")
+
+    def __init__(self, connection: Http2Connection, reader: MessageReader) -> None:
+        super().__init__()
+        self.connection, self.reader = connection, reader
+
+    def data(self, data: bytes, start: int, stop: int) -> None:
+        with suppress(MessageError):
+            for compressed, message in self.reader.feed(data[start:stop]):
+                if not compressed and read_response(message).final:
+                    self.connection.finish(self)
 
 
 class StreamResponse(NamedTuple):

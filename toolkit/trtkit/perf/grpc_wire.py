@@ -48,7 +48,6 @@ class Head(NamedTuple):
         encoding: of compressed messages.
         code: ``grpc-status``; None when it is missing.
         message: ``grpc-message``, decoded.
-        plain: whether this opens an ordinary gRPC response.
     """
 
     status: int
@@ -57,7 +56,6 @@ class Head(NamedTuple):
     encoding: str
     code: int | None
     message: str
-    plain: bool
 
 
 def interpret(fields: Sequence[tuple[bytes, bytes]]) -> Head:
@@ -72,7 +70,6 @@ def interpret(fields: Sequence[tuple[bytes, bytes]]) -> Head:
         values.get("grpc-encoding", ""),
         None if code is None else int(code) if code.isdecimal() else 2,
         unquote(values.get("grpc-message", "")),
-        status == "200" and code is None and content_type.startswith("application/grpc"),
     )
 
 

@@ -27,6 +27,9 @@ LARGEST_FRAME = 2**24 - 1
 LARGEST_WINDOW = 2**31 - 1
 LAST_STREAM = 2**31 - 1
 
+OWN_FRAME = 64 * 1024  # bytes of a frame that we take
+OWN_WINDOW = 2**30
+
 NO_ERROR, REFUSED_STREAM, CANCEL = 0x0, 0x7, 0x8
 # fmt: off
 _ERRORS = (
@@ -65,6 +68,16 @@ def data_head(size: int, flags: int) -> bytes:
 def settings_frame(settings: Sequence[tuple[int, int]]) -> bytes:
     """A SETTINGS frame of pairs of identifier and value."""
     return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *pair) for pair in settings))
+
+
+GREETING = (
+    PREFACE
+    + settings_frame(
+        ((HEADER_TABLE_SIZE, 0), (ENABLE_PUSH, 0), (INITIAL_WINDOW_SIZE, OWN_WINDOW), (MAX_FRAME_SIZE, OWN_FRAME))
+    )
+    + frame(WINDOW_UPDATE, 0, 0, (LARGEST_WINDOW - DEFAULT_WINDOW).to_bytes(4, "big"))
+)
+"""What a client says first: no header table, no pushes, and so much room that windows are rarely enlarged."""
 
 
 def read_settings(payload: bytes) -> list[tuple[int, int]]:

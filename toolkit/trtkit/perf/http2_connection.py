@@ -17,6 +17,7 @@ from trtkit.perf.http2 import (
     END_STREAM,
     HEAD_SIZE,
     HEADERS,
+    OWN_FRAME,
     PADDED,
     SETTINGS,
     HeaderBlocks,
@@ -26,7 +27,6 @@ from trtkit.perf.http2 import (
     frame,
     read_head,
     read_settings,
-    settings_frame,
     unpadded,
 )
 from trtkit.perf.http2_sending import Sending
@@ -34,24 +34,10 @@ from trtkit.perf.reactor import Reactor
 from trtkit.perf.transport import CONNECTION, PROTOCOL, Failure
 from trtkit.perf.wire import Endpoint
 
-OWN_FRAME = 64 * 1024
-_OWN_WINDOW = 2**30
-_UPDATE_AT = 2**29  # received bytes after which the server's window is enlarged again
+_UPDATE_AT = http2.OWN_WINDOW // 2  # received bytes after which the server's window is enlarged again
 _MOST_HEADERS = 1024 * 1024
 _NOT_PLAIN = PADDED | http2.PRIORITY_FLAG | END_HEADERS
 _TLS_ALERT = b"\x15\x03"
-GREETING = (
-    http2.PREFACE
-    + settings_frame(
-        (
-            (http2.HEADER_TABLE_SIZE, 0),
-            (http2.ENABLE_PUSH, 0),
-            (http2.INITIAL_WINDOW_SIZE, _OWN_WINDOW),
-            (http2.MAX_FRAME_SIZE, OWN_FRAME),
-        )
-    )
-    + frame(http2.WINDOW_UPDATE, 0, 0, (http2.LARGEST_WINDOW - http2.DEFAULT_WINDOW).to_bytes(4, "big"))
-)
 
 
 class Http2Connection(Sending):
@@ -107,7 +93,7 @@ class Http2Connection(Sending):
             self._fail(self._no_grpc("it agrees on no HTTP/2 over TLS"))
             return
         self._greeted = True
-        self._wire.write(GREETING)
+        self._wire.write(http2.GREETING)
 
     def wire_lost(self, why: str) -> None:
         """The connection is gone, or could not be made."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections import deque
 
 from trtkit.perf.address import Address
-from trtkit.perf.grpc_wire import Head, Message
+from trtkit.perf.grpc_wire import Message
 from trtkit.perf.http2 import (
     CANCEL,
     CONTINUATION,
+    DATA,
     DEFAULT_FRAME,
     DEFAULT_TABLE,
     DEFAULT_WINDOW,
@@ -33,6 +34,7 @@ from trtkit.perf.http2 import (
     data_head,
     frame,
 )
+from trtkit.perf.http2_stream import Stream
 from trtkit.perf.reactor import Reactor
 from trtkit.perf.transport import CONNECTION, Failure
 from trtkit.perf.wire import Buffer, Endpoint, Wire, WireOwner
@@ -40,40 +42,6 @@ from trtkit.perf.wire import Buffer, Endpoint, Wire, WireOwner
 _QUEUED = 256 * 1024  # bytes framed ahead of the socket
 _JOINED = 64 * 1024  # bytes of a message that are cheaper to copy once more than to be handed over apart
 _PIECES = 64  # buffers framed at a time
-
-
-class Stream:
-    """One call as a connection sees it. A subclass says what its answers mean."""
-
-    __slots__ = ("id", "message", "received", "rest", "window")
-
-    lasting = False
-    """Whether our side stays open after the message."""
-
-    def __init__(self) -> None:
-        self.id = 0  # 0 while it is not on a connection
-        self.window = 0  # bytes that may be sent
-        self.received = 0  # bytes since the server's window was last enlarged
-        self.message: Message | None = None  # waits for a place, or for room for its rest
-        self.rest: memoryview | None = None
-
-    def headers(self, head: Head) -> None:
-        """The response's headers, or its trailers. Must not call the listener."""
-
-    def data(self, data: bytes, start: int, stop: int) -> None:
-        """The next bytes of the response: ``data[start:stop]``."""
-
-    def ended(self) -> None:
-        """The server has ended the stream in order."""
-
-    def reset(self, code: int) -> None:
-        """The server has reset the stream."""
-
-    def refused(self, failure: Failure) -> None:
-        """The server has not looked at the call, so that it may be sent again, on another connection."""
-
-    def lost(self, failure: Failure) -> None:
-        """The connection is gone."""
 
 
 class Sending(WireOwner):
@@ -141,6 +109,16 @@ class Sending(WireOwner):
         stream.window -= size
         self._window -= size
         self._wire.write(b"".join((message.head, stream.id.to_bytes(4, "big"), message.body)))
+
+    def hand_over(self, stream: Stream, other: Stream) -> None:
+        """From now on `other` is told what the server says on the stream, whose message has been sent."""
+        other.id, other.window, other.received = stream.id, stream.window, stream.received
+        stream.id = 0
+        self.streams[other.id] = other
+
+    def finish(self, stream: Stream) -> None:
+        """Say no more on a stream: the server may end it."""
+        self._wire.write(frame(DATA, END_STREAM, stream.id))
 
     def cancel(self, stream: Stream) -> None:
         """Give a call up: nothing of the stream is called any more."""

@@ -31,19 +31,19 @@ class Traffic:
     Attributes:
         way: to the server.
         messages: of the pool's requests.
+        slots: how many requests can be in flight.
         order: numbers of the requests in the order to send; the pool's own when empty.
         sequences: how sequences are made; None without.
-        concurrent_sequences: in an open loop.
         times_ns: gaps or times of requests, from a file.
-        grow: (slots, requests) of a periodic concurrency.
+        grow: (slots, responses) of a periodic concurrency.
         verifier: of the answers; None without.
     """
 
     way: Way
     messages: Messages
+    slots: int
     order: tuple[int, ...] = ()
     sequences: SequencePlan | None = None
-    concurrent_sequences: int = 4
     times_ns: tuple[int, ...] = ()
     grow: tuple[int, int] = (0, 0)
     verifier: Verifier | None = None
@@ -51,7 +51,7 @@ class Traffic:
 
 def jobs_of(load: Load, traffic: Traffic) -> list[Job]:
     """A job for each of the load's processes."""
-    slots = slots_of(load, traffic)
+    slots = traffic.slots
     shares = min(load.processes, slots)
     messages = traffic.messages(slots)
     parts = [range(slots)[share::shares] for share in range(shares)]
@@ -74,11 +74,16 @@ def jobs_of(load: Load, traffic: Traffic) -> list[Job]:
     return jobs if load.is_open else [_changing(load, traffic, job) for job in jobs]
 
 
-def slots_of(load: Load, traffic: Traffic) -> int:
-    """How many requests can be in flight."""
+def slots_of(load: Load, sequences: int = 0) -> int:
+    """How many requests can be in flight.
+
+    Args:
+        load: what is asked for.
+        sequences: so many sequences at a time in an open loop, each with one request in flight; 0 without.
+    """
     if not load.is_open:
         return load.concurrency
-    return traffic.concurrent_sequences if traffic.sequences else load.max_in_flight or _DEFAULT_IN_FLIGHT
+    return sequences or load.max_in_flight or _DEFAULT_IN_FLIGHT
 
 
 def _arrivals(load: Load, traffic: Traffic) -> Arrivals | None:

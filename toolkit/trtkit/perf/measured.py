@@ -80,6 +80,7 @@ def _sampler(load: Load, way: Way, setting: Setting) -> Sampler:
         way.address,
         wire,
         models,
+        asked=tuple(setting.descriptions),
         interval_s=setting.interval_s,
         metrics_url=setting.metrics_url,
         timeout_s=min(way.timeout_s, CONTROL_TIMEOUT_S),

@@ -172,7 +172,6 @@ class Options:
     sequence_length_variation: float = 0.2
     concurrent_sequences: int = 4
     sequence_ids: tuple[int, int | None] = (1, None)
-    serial_sequences: bool = False
 
     goodput: str = ""
     verify: bool = False

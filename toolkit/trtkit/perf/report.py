@@ -5,60 +5,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trtkit.perf.latency import LatencyStatistics
 from trtkit.perf.measurement import Measurement
+from trtkit.perf.report_stages import ensemble_table, stage_sentences, stage_table
+from trtkit.perf.report_text import NONE, TEXT_COLUMNS, TextTable, milliseconds, plain, rate
 from trtkit.perf.server_side import ServerFigures
 
 if TYPE_CHECKING:
-    from trtkit.perf.stages import ModelStages, Stages
+    from trtkit.perf.stages import Stages
 
-_UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
-
-NONE = "–"
-"""What a cell without a value shows."""
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """A table of ready cells; the first column says which load a row is of.
-
-    Attributes:
-        title: what it shows.
-        columns: their titles, with units.
-        rows: as many cells each as there are columns.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-TEXT_COLUMNS = frozenset({"", "load", "model", "longest way"})
-"""Columns whose cells are words."""
-
-
-def plain(text: str) -> str:
-    """Text of a stranger (a model's name, a server's sentence) on one line, without what could steer a terminal."""
-    return "".join(
-        char if char.isprintable() else " " if char.isspace() else "\N{REPLACEMENT CHARACTER}" for char in text
-    )
-
-
-def milliseconds(nanoseconds: float | None) -> str:
-    """A time as a cell: three decimals below 100 ms, one above; `NONE` without a time."""
-    if nanoseconds is None:
-        return NONE
-    return f"{nanoseconds / 1e6:.3f}" if abs(nanoseconds) < 1e8 else f"{nanoseconds / 1e6:,.1f}"
-
-
-def rate(per_second: float | None) -> str:
-    """A rate as a cell: whole from 100 on, three digits below."""
-    if per_second is None:
-        return NONE
-    return f"{per_second:,.0f}" if abs(per_second) >= 100 else f"{per_second:.3g}"
+__all__ = [
+    "NONE",
+    "TEXT_COLUMNS",
+    "TextTable",
+    "half_width",
+    "milliseconds",
+    "plain",
+    "rate",
+    "sentences",
+    "stage_sentences",
+    "tables",
+    "what_did_not_hold",
+    "what_is_wrong",
+]
 
 
 def tables(
@@ -72,7 +43,7 @@ def tables(
         stages: where the time went, one for each measurement; may be empty.
     """
     found = [_result(measurements, data), _streaming(measurements), _mix(measurements)]
-    found += [_stage_table(measurements, stages), _ensemble_table(measurements, stages), _models(measurements)]
+    found += [stage_table(measurements, stages), ensemble_table(measurements, stages), _models(measurements)]
     return [table for table in found if table.rows]
 
 
@@ -200,55 +171,11 @@ def _models(measurements: Sequence[Measurement]) -> TextTable:
     return TextTable(title, columns, tuple(rows))
 
 
-def _stage_table(measurements: Sequence[Measurement], stages: Sequence[Stages | None]) -> TextTable:
-    """Of an ensemble only what is its own; its compute times are sums over models that may run side by side."""
-    rows = [
-        (one.load.label, *_stage_cells(part, found))
-        for one, found in zip(measurements, stages, strict=False)
-        if found
-        for part in (found.model, *found.parts)
-    ]
-    columns = ("load", "model", "client and network", "queue", "input", "infer", "output", "cache", "other", "in all")
-    return TextTable("Where the time goes, mean ms", columns, tuple(rows))
-
-
-def _stage_cells(part: ModelStages, whole: Stages) -> tuple[str, ...]:
-    first, in_all = NONE, part.request_ns
-    if part is whole.model:
-        first, in_all = milliseconds(whole.client_and_network_ns), whole.latency_ns
-    computing = (part.compute_input_ns, part.compute_infer_ns, part.compute_output_ns)
-    times = (part.queue_ns, *computing, part.cache_ns, part.other_ns)
-    cells = [NONE] * len(times) if part is whole.model and whole.ensembles else map(milliseconds, times)
-    return (plain(part.model), first, *cells, milliseconds(in_all))
-
-
-def _ensemble_table(measurements: Sequence[Measurement], stages: Sequence[Stages | None]) -> TextTable:
-    rows = [
-        (
-            one.load.label,
-            plain(ensemble.ensemble),
-            plain(" → ".join(ensemble.critical)),
-            *map(milliseconds, (ensemble.critical_ns, ensemble.sum_ns, ensemble.between_ns, ensemble.request_ns)),
-        )
-        for one, found in zip(measurements, stages, strict=False)
-        if found
-        for ensemble in found.ensembles
-    ]
-    columns = (
-        "load",
-        "model",
-        "longest way",
-        "longest way ms",
-        "all steps added up ms",
-        "between steps ms",
-        "in all ms",
-    )
-    return TextTable("The steps of the ensemble", columns, tuple(rows))
-
-
 def sentences(measurement: Measurement) -> list[str]:
     """What a reader has to know beside the numbers: why it is not stable, errors, verification, goodput, warnings."""
     lines = []
+    if measurement.interrupted:
+        lines.append("interrupted: the figures are of what was measured until then")
     if not measurement.stable:
         lines.append(f"not stable: {measurement.reason}")
     total = sum(window.requests + window.errors for window in measurement.windows)
@@ -258,15 +185,6 @@ def sentences(measurement: Measurement) -> list[str]:
         lines.append(measurement.verification.sentence())
     lines += [*_goodput(measurement), *measurement.warnings, *_cache(measurement.server)]
     return [plain(f"{measurement.load.label}: {line}") for line in lines]
-
-
-def stage_sentences(measurements: Sequence[Measurement], stages: Sequence[Stages | None]) -> list[str]:
-    """What a reader has to know beside the stages, each sentence once for all loads with it."""
-    loads: dict[str, list[str]] = {}
-    for one, found in zip(measurements, stages, strict=False):
-        for sentence in found.sentences if found else ():
-            loads.setdefault(sentence, []).append(one.load.label)
-    return [plain(f"{', '.join(labels)}: {sentence}") for sentence, labels in loads.items()]
 
 
 def _goodput(measurement: Measurement) -> Iterable[str]:

@@ -15,7 +15,7 @@ from trtkit.perf.windows import Window, all_failed, stable_windows, window_of
 from trtkit.perf.worker import Cut, Job
 
 Watch = Callable[[str], None]
-"""Called with ``start`` when the first window begins, with ``window`` at each window's end; the load goes on meanwhile."""
+"""Called with ``start`` when the first window begins and with ``window`` at each one's end; the load goes on."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class _Progress:
         """Whether the load may end."""
         if self.warmup is None:
             self.warmup = _joined([*self._before, cut])
-            self.started_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            self.started_at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
             self._watch("start")
             return False
         if self.enough:  # the load goes on for a moment after that
@@ -153,7 +153,8 @@ class _Progress:
 
     def _enough(self) -> bool:
         load, plan, windows = self._load, self._plan, self._windows
-        if all_failed(windows, load.judged_windows):
+        lasting = plan.duration_s and any(window.requests for window in windows)  # the server may come back
+        if all_failed(windows, load.judged_windows) and not lasting:
             return True
         if plan.duration_s:
             return len(windows) * load.window_s >= plan.duration_s * (1 - 1e-9)
@@ -176,7 +177,7 @@ def _run_of(load: Load, plan: Plan, progress: _Progress, outcome: Outcome) -> Ru
         after = final.cut.records.between(cuts[-1].end_ns, final.cut.end_ns + 1)
         final = final._replace(cut=Cut(after, cuts[-1].end_ns, final.cut.end_ns, 0))
     return Run(
-        started_at=progress.started_at or datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        started_at=progress.started_at or datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         warmup=warmup,
         cuts=tuple(cuts),
         final=final,

@@ -12,7 +12,7 @@ from trtkit.errors import ProjectError
 from trtkit.perf.address import Tls, parse_address
 from trtkit.perf.control import ModelDescription, describe_with, open_control
 from trtkit.perf.encode import HttpOptions
-from trtkit.perf.jobs import Traffic
+from trtkit.perf.jobs import Traffic, slots_of
 from trtkit.perf.measured import CONTROL_TIMEOUT_S, Setting, measure_load
 from trtkit.perf.measurement import Load, Measurement
 from trtkit.perf.messages import encoded
@@ -24,6 +24,7 @@ from trtkit.perf.worker import Way
 from trtkit.perf.workload import checked
 
 _FEWEST_WINDOWS = 3
+_CONCURRENT_SEQUENCES = 4
 SEQUENCE_LENGTH = 20
 """Requests in a sequence when nobody says how many, as in perf_analyzer."""
 
@@ -119,7 +120,9 @@ def measure(
         load = replace(load, sequences=in_sequences)
         told = (lambda _load, window: on_window(window)) if on_window else None
         setting = Setting(fetch, descriptions, on_window=told)
-        return measure_load(load, Traffic(way, lambda _slots: (messages,), sequences=sequences), plan, setting)
+        slots = slots_of(load, _CONCURRENT_SEQUENCES if in_sequences else 0)
+        traffic = Traffic(way, lambda _slots: (messages,), slots, sequences=sequences)
+        return measure_load(load, traffic, plan, setting)
 
 
 def check_numbers(load: Load, plan: Plan) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -46,6 +46,8 @@ class Sampler:
         protocol: ``http`` or ``grpc``.
         models: name and version of the model and then, of an ensemble, of those it is made of
             (`server_side.composing_models`).
+        asked: names of the models that the load asks, for a mix; the first one of `models` when empty. The others are
+            parts of ensembles among them.
         interval_s: between two samples, in seconds; `mark` asks for one more at once.
         metrics_url: Triton's metrics endpoint; None leaves out GPUs, the host's CPU and what is pending.
         timeout_s: how long each question may take in all, in seconds.
@@ -62,6 +64,7 @@ class Sampler:
         protocol: str,
         models: Sequence[tuple[str, str]],
         *,
+        asked: Collection[str] = (),
         interval_s: float = 1.0,
         metrics_url: str | None = None,
         timeout_s: float = 5.0,
@@ -69,6 +72,7 @@ class Sampler:
         headers: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._models = list(models)
+        self._asked = frozenset(asked) or frozenset({models[0][0]})
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._stack = ExitStack()
@@ -167,9 +171,11 @@ class Sampler:
         except ServerUnavailableError as exc:
             self._metrics_problem = self._metrics_problem or str(exc)
             return None
-        model = self._models[0][0]
-        if gauges.models and model not in gauges.models:
-            self._metrics_problem = f"{self._metrics.url} says nothing of model '{model}': it belongs to another server"
+        unknown = sorted(self._asked - gauges.models)
+        if gauges.models and unknown:
+            self._metrics_problem = (
+                f"{self._metrics.url} says nothing of model '{unknown[0]}': it belongs to another server"
+            )
             self._metrics = None
             return None
         return gauges
@@ -183,7 +189,8 @@ class Sampler:
         """One sample for each look; the first one has no means, as there is nothing before it."""
         looks = list(self._looks)
         return tuple(
-            sample_of(self._models, looks[index - 1] if index else None, look) for index, look in enumerate(looks)
+            sample_of(self._models, self._asked, looks[index - 1] if index else None, look)
+            for index, look in enumerate(looks)
         )
 
     def figures(self, start_ns: int, end_ns: int) -> tuple[list[ServerFigures], list[str]]:
@@ -231,12 +238,13 @@ def _look_at(looks: Sequence[_Look], at_ns: int) -> _Look:
     return next((look for look in looks if look.at_ns >= at_ns), looks[-1])
 
 
-def sample_of(models: Sequence[tuple[str, str]], before: _Look | None, now: _Look) -> Sample:
+def sample_of(models: Sequence[tuple[str, str]], asked: Collection[str], before: _Look | None, now: _Look) -> Sample:
     """One look as a sample, with the means since the look before."""
-    sample = {"at_ns": now.at_ns, **_rates(models, before, now)}
+    sample = {"at_ns": now.at_ns, **_rates(models, asked, before, now)}
     if now.gauges is not None:
+        pending = [count for model, count in now.gauges.pending_requests.items() if model in asked]
         sample |= {
-            "pending_requests": now.gauges.pending_requests.get(models[0][0]),
+            "pending_requests": sum(pending) if pending else None,
             "host_cpu_utilization": now.gauges.host_cpu_utilization,
             "host_memory_used_bytes": now.gauges.host_memory_used_bytes,
             "pinned_memory_used_bytes": now.gauges.pinned_memory_used_bytes,
@@ -248,21 +256,24 @@ def sample_of(models: Sequence[tuple[str, str]], before: _Look | None, now: _Loo
     return Sample(**sample)  # type: ignore[arg-type]
 
 
-def _rates(models: Sequence[tuple[str, str]], before: _Look | None, now: _Look) -> dict[str, object]:
+def _rates(
+    models: Sequence[tuple[str, str]], asked: Collection[str], before: _Look | None, now: _Look
+) -> dict[str, object]:
     if before is None or isinstance(before.counters, ServerError) or isinstance(now.counters, ServerError):
         return {}
     figures, _ = figures_over([before.counters, now.counters], models)
-    if not figures:
-        return {}
-    model, parts = figures[0], figures[1:]
-    queue_ns = model.queue_ns
-    if queue_ns is not None and model.success_count:
-        queue_ns += round(sum((part.queue_ns or 0) * part.success_count for part in parts) / model.success_count)
+    own = [one for one in figures if one.model in asked]
+    requests = sum(one.success_count for one in own)
+    computed = sum(one.success_count - one.cache_hit_count for one in own if one.compute_ns is not None)
+    executions = sum(one.execution_count for one in own)
+    alone = len(own) == len(figures)
+    queue_ns = sum((one.queue_ns or 0) * one.success_count for one in figures)
+    compute_ns = sum((one.compute_ns or 0) * (one.success_count - one.cache_hit_count) for one in own)
     return {
-        "requests_per_s": model.success_count / ((now.at_ns - before.at_ns) / 1e9),
-        "queue_ns": queue_ns,
-        "compute_ns": model.compute_ns,
-        "batch_size_mean": None if parts else model.batch_size_mean,
+        "requests_per_s": requests / ((now.at_ns - before.at_ns) / 1e9),
+        "queue_ns": round(queue_ns / requests) if requests else None,
+        "compute_ns": round(compute_ns / computed) if computed > 0 else None,
+        "batch_size_mean": sum(one.inference_count for one in own) / executions if alone and executions else None,
     }
 
 

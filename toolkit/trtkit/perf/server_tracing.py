@@ -53,8 +53,8 @@ def _set(fetch: Fetch, wire: str, model: str, settings: Settings) -> None:
         raise
     except ServerError as exc:
         raise ProjectError(
-            f"the server does not trace model '{model}': {exc}; start it with --trace-config triton,file=FILE "
-            "(and --trace-config level=TIMESTAMPS), or leave --trace-level out"
+            f"the server does not trace model '{model}': {exc}; start it with --trace-config triton,file=FILE, "
+            "or leave --trace-level out"
         ) from exc
 
 

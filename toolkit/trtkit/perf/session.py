@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import Any
 
 from trtkit.errors import ProjectError, ServerError
 from trtkit.numerics import Array
@@ -18,27 +18,23 @@ from trtkit.perf.capacity import Capacity, find_capacity, parse_conditions
 from trtkit.perf.choose import Choice, choose
 from trtkit.perf.closeness import Closeness
 from trtkit.perf.control import Fetch, describe_with, open_control
-from trtkit.perf.decode import grpc_answer, http_answer
 from trtkit.perf.diagnose import Diagnosis, diagnose
 from trtkit.perf.encode import HttpOptions
-from trtkit.perf.ensemble_graph import ensemble_graph
+from trtkit.perf.ensemble_graph import Graph, ensemble_graph
 from trtkit.perf.goodput import parse_slos
-from trtkit.perf.jobs import Traffic
 from trtkit.perf.measured import CONTROL_TIMEOUT_S, Setting, measure_load
 from trtkit.perf.measurement import Load, Measurement
-from trtkit.perf.messages import datatypes_of, messages_of
+from trtkit.perf.messages import datatypes_of
 from trtkit.perf.option_checks import check
 from trtkit.perf.options import STREAMS, Options, Point, ServerUrls, loads, search
-from trtkit.perf.placement import output_sizes
-from trtkit.perf.pool import Pool
+from trtkit.perf.pool import Pool, in_order
 from trtkit.perf.references import asked_alone
 from trtkit.perf.run import Plan
-from trtkit.perf.runner import SEQUENCE_LENGTH, check_kind, check_numbers
-from trtkit.perf.shared_memory import SharedMemory
-from trtkit.perf.sources import SequencePlan
+from trtkit.perf.runner import check_kind, check_numbers
+from trtkit.perf.server_tracing import server_tracing
 from trtkit.perf.stages import Stages, breakdown
+from trtkit.perf.traffic import Content, traffic_of
 from trtkit.perf.unique import fitting, uniquely
-from trtkit.perf.verify import Verifier
 from trtkit.perf.windows import Window
 from trtkit.perf.worker import Way
 from trtkit.project import Tolerance, find_project
@@ -58,24 +54,38 @@ class Hooks:
         on_window: after each window; has to be short.
         on_phase: what happens now.
         on_note: a sentence that should stay on the screen.
-        on_data: where the requests are from.
+        on_data: where the requests are from; with `server` and `config`, what the server says of itself and the model.
         on_result: after each load.
     """
 
     on_window: Callable[[Load, Window], None] | None = None
     on_phase: Callable[[str], None] = lambda _sentence: None
     on_note: Callable[[str], None] = lambda _sentence: None
-    on_data: Callable[[str], None] = lambda _origin: None
+    on_data: Callable[..., None] = lambda _origin, **_known: None
     on_result: OnResult = lambda _measurement, _stages, _diagnoses: None
 
 
-def run(options: Options, urls: ServerUrls, hooks: Hooks | None = None) -> Capacity | None:
+@dataclass(frozen=True)
+class Given:
+    """Requests with their reference answers, instead of those that options name.
+
+    Attributes:
+        pool: the requests, each with its `expected`.
+        closeness: how near answers have to be.
+    """
+
+    pool: Pool
+    closeness: Closeness
+
+
+def run(options: Options, urls: ServerUrls, hooks: Hooks | None = None, given: Given | None = None) -> Capacity | None:
     """Measure every load that the options ask for.
 
     Args:
         options: what to do.
         urls: where the server is.
         hooks: told of the results, one load after the other; what was measured before an error is not lost.
+        given: the requests, when they are not those that the options name.
 
     Returns:
         What a search for the capacity found; None without one.
@@ -88,27 +98,24 @@ def run(options: Options, urls: ServerUrls, hooks: Hooks | None = None) -> Capac
     """
     check(options)
     hooks = hooks or Hooks()
-    with _session(options, urls, hooks) as session:
+    with _session(options, urls, hooks, given) as session:
         if (wanted := search(options)) is None:
             session.measure_all()
             return None
         conditions = parse_conditions(wanted.condition)
-        found = find_capacity(
+        return find_capacity(
             session.measure_level, conditions, wanted.low, wanted.high, not wanted.by_rate, wanted.step
         )
-    hooks.on_note(found.sentence)
-    return found
 
 
 @contextmanager
-def _session(options: Options, urls: ServerUrls, hooks: Hooks) -> Iterator[Session]:
+def _session(options: Options, urls: ServerUrls, hooks: Hooks, given: Given | None) -> Iterator[Session]:
     way = _way(options, urls)
     wire = options.wire
     with ExitStack() as stack:
         timeout_s = min(options.timeout_s, CONTROL_TIMEOUT_S)
         fetch = stack.enter_context(open_control(way.address, wire, timeout_s, tls=way.tls, headers=options.headers))
-        session = Session(options, urls, hooks, way, fetch, stack)
-        yield session
+        yield Session(options, urls, hooks, way, fetch, given)
 
 
 def _way(options: Options, urls: ServerUrls) -> Way:
@@ -124,9 +131,9 @@ class Session:
     """The server's models and the requests, ready for one load after the other."""
 
     def __init__(
-        self, options: Options, urls: ServerUrls, hooks: Hooks, way: Way, fetch: Fetch, stack: ExitStack
+        self, options: Options, urls: ServerUrls, hooks: Hooks, way: Way, fetch: Fetch, given: Given | None
     ) -> None:
-        self._options, self._hooks, self._way, self._fetch, self._stack = options, hooks, way, fetch, stack
+        self._options, self._hooks, self._way, self._fetch, self._given = options, hooks, way, fetch, given
         self._descriptions = {
             name: describe_with(fetch, name, options.version if len(options.models) == 1 else "")
             for name, _ in options.models
@@ -135,12 +142,15 @@ class Session:
             check_kind(name, description, way)
         self._sequences = self._wants_sequences()
         self._choice = self._choose()
-        hooks.on_data(self._choice.pool.origin)
+        hooks.on_data(self._choice.pool.origin, **self._known())
         self._http = HttpOptions(
             options.headers, options.input_format, options.output_format, options.compression,
             options.response_compression,
         )  # fmt: skip
-        self._expected = self._references() if options.verify else None
+        self._content = Content(
+            options, way, self._descriptions, self._choice, self._http, self._sequences,
+            self._references() if options.verify else None, self._closeness(),
+        )  # fmt: skip
         requests = self._choice.pool.requests
         self._setting = Setting(
             fetch=fetch,
@@ -153,6 +163,10 @@ class Session:
             on_window=hooks.on_window,
         )
 
+    def _known(self) -> dict[str, Any]:
+        """What the server says of itself and of the model."""
+        return {"server": self._fetch("server"), "config": next(iter(self._descriptions.values())).config}
+
     def _wants_sequences(self) -> bool:
         """Whether a model needs its requests in sequences."""
         needing = [name for name, one in self._descriptions.items() if "sequence_batching" in one.config]
@@ -164,15 +178,18 @@ class Session:
 
     def _choose(self) -> Choice:
         options = self._options
+        if self._given:
+            return Choice(self._given.pool)
         project = find_project(options.project) if options.project else None
         choice = choose(options, self._descriptions, lambda name: describe_with(self._fetch, name, ""), project)
         if not (options.unique or self._caches()):
             return choice
         datatypes = {key: value for one in self._descriptions.values() for key, value in datatypes_of(one).items()}
-        count = min(options.requests or _UNIQUE, fitting(choice.pool))
+        ordered = in_order(choice.pool, choice.order) if choice.order else choice.pool
+        count = max(min(options.requests or _UNIQUE, fitting(ordered)), len(choice.order))
         if not options.unique:
             self._hooks.on_note("the server has a response cache: requests are made different from each other")
-        return replace(choice, pool=uniquely(choice.pool, count, datatypes), order=())
+        return replace(choice, pool=uniquely(ordered, count, datatypes), order=())
 
     def _caches(self) -> bool:
         """Whether answers may come from the server's response cache, and nobody chose the data."""
@@ -196,6 +213,8 @@ class Session:
             )
 
     def _closeness(self) -> Closeness:
+        if self._given:
+            return self._given.closeness
         datatypes = {key: value for one in self._descriptions.values() for key, value in datatypes_of(one).items()}
         given = self._options.tolerance
         override = Tolerance(rtol=given[0], atol=given[1]) if given else Tolerance()
@@ -231,7 +250,9 @@ class Session:
         plan = _plan(options, point)
         check_numbers(load, plan)
         self._hooks.on_phase(f"{load.label}: warming up")
-        with self._traffic(load) as traffic:
+        names = list(self._descriptions)
+        tracing = server_tracing(self._fetch, options.wire, names, options.trace_settings)
+        with tracing, traffic_of(self._content, load, self._hooks.on_note) as traffic:
             load = replace(load, processes=options.processes or processes_for(load, traffic))
             measured = measure_load(load, traffic, plan, self._setting)
         stages, found = self._explained(measured)
@@ -254,65 +275,6 @@ class Session:
             max_in_flight=(options.max_in_flight or _MOST_IN_FLIGHT) if point.arrival else 0,
         )  # fmt: skip
 
-    @contextmanager
-    def _traffic(self, load: Load) -> Iterator[Traffic]:
-        """What is sent, with shared memory for as long as it is."""
-        options, pool = self._options, self._choice.pool
-        traffic = Traffic(
-            way=self._way,
-            messages=lambda _slots: (),
-            order=self._choice.order,
-            sequences=self._sequence_plan(pool) if self._sequences else None,
-            concurrent_sequences=options.concurrent_sequences,
-            times_ns=self._choice.times_ns,
-            grow=(options.periodic[2], options.request_period * options.periodic[0]) if options.periodic else (0, 0),
-        )
-        with ExitStack() as stack:
-            memory = stack.enter_context(self._memory(load, traffic)) if options.shared_memory != "none" else None
-            messages = messages_of(pool.requests, self._descriptions, self._way, self._http, memory, self._sequences)
-            yield replace(traffic, messages=messages, verifier=self._verifier(memory))
-        if memory is not None and memory.left_behind:
-            self._hooks.on_note(memory.left_behind)
-
-    def _memory(self, load: Load, traffic: Traffic) -> SharedMemory:
-        from trtkit.perf.jobs import slots_of
-
-        options = self._options
-        if len(self._descriptions) > 1:
-            raise ProjectError("shared memory cannot be used with --mix; measure the models one after the other")
-        description = next(iter(self._descriptions.values()))
-        sizes = output_sizes(*description, self._choice.pool.requests, options.output_shared_memory_size)
-        return SharedMemory(
-            options.shared_memory, self._choice.pool.requests, sizes, slots_of(load, traffic),
-            address=self._way.address, protocol=options.wire, tls=self._way.tls, headers=options.headers,
-        )  # fmt: skip
-
-    def _verifier(self, memory: SharedMemory | None) -> Verifier | None:
-        if self._expected is None:
-            return None
-        given = all(request.expected is not None for request in self._choice.pool.requests)
-        return Verifier(
-            self._expected,
-            partial(_decoded, self._options.wire, memory),
-            self._closeness(),
-            in_answer=memory is None,
-            batched=any(int(one.config.get("max_batch_size", 0)) > 0 for one in self._descriptions.values()),
-            reference="the data's own answers" if given else "the server's answers before the load",
-        )
-
-    def _sequence_plan(self, pool: Pool) -> SequencePlan:
-        options = self._options
-        own = len(pool.streams) > 1 and not options.sequence_length
-        first, after = options.sequence_ids
-        return SequencePlan(
-            streams=pool.streams,
-            length=None if own else options.sequence_length or SEQUENCE_LENGTH,
-            variation=options.sequence_length_variation,
-            first_id=first,
-            ids=2**63 - 1 - first if after is None else after - first,
-            seed=options.seed,
-        )
-
     def _explained(self, measured: Measurement) -> tuple[Stages | None, list[Diagnosis]]:
         """Where the time went, and what bounds the throughput."""
         if len(self._descriptions) > 1:
@@ -323,7 +285,16 @@ class Session:
         except ServerError:  # the server is gone: its figures are missing already, and that is told
             graph = {}
         stages = breakdown(measured, graph)
-        return stages, diagnose(measured, description) if self._options.diagnose else []
+        if not self._options.diagnose:
+            return stages, []
+        return stages, diagnose(measured, description, composing=self._composing(graph), graph=graph)
+
+    def _composing(self, graph: Graph) -> dict[str, Any]:
+        """The configuration of each model of an ensemble, by name; those that the server gives."""
+        names = {(step.model, step.version) for steps in graph.values() for step in steps}
+        with suppress(ServerError):
+            return {name: self._fetch("config", name, version) for name, version in names}
+        return {}
 
 
 def _plan(options: Options, point: Point) -> Plan:
@@ -343,8 +314,3 @@ def _percentile(measured: Measurement, percentile: int) -> int:
     from trtkit.perf.latency import percentile_of
 
     return percentile_of(measured.records.latency_ns[measured.records.ok], 10 * percentile)
-
-
-def _decoded(wire: str, memory: SharedMemory | None, slot: int, answer: bytes) -> dict[str, Array]:
-    read = partial(memory.output, slot) if memory else None
-    return grpc_answer(answer, read) if wire == "grpc" else http_answer(answer, read)

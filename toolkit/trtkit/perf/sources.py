@@ -35,6 +35,24 @@ class InTurn:
         """Nothing is left to send."""
 
 
+class OwnInTurn:
+    """As `InTurn`, for a slot whose messages are its own (its outputs are in its own shared memory).
+
+    Args:
+        prepared: what the transport sends for each request of the pool on this slot.
+        indexes: the numbers of the requests to send; an iterator that all slots share.
+    """
+
+    def __init__(self, prepared: Sequence[Any], indexes: Iterator[int]) -> None:
+        self.pull: Callable[[], Item] = ((index, prepared[index], 0) for index in indexes).__next__
+
+    def failed(self) -> None:
+        """Nothing follows from a failure."""
+
+    def finish(self) -> None:
+        """Nothing is left to send."""
+
+
 @dataclass(frozen=True)
 class SequencePlan:
     """How sequences are made.

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import cycle, islice
 from multiprocessing.connection import Connection
 from time import perf_counter_ns, process_time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +25,7 @@ from trtkit.perf.address import Address, Tls
 from trtkit.perf.drive import ClosedLoop, Loop, OpenLoop
 from trtkit.perf.reactor import Reactor
 from trtkit.perf.records import Recorder, Records
-from trtkit.perf.sources import Ids, InTurn, SequencePlan, Sequences
+from trtkit.perf.sources import Ids, InTurn, OwnInTurn, SequencePlan, Sequences
 from trtkit.perf.transport import Transport
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ class Job:
         limit: how many requests to send in all after which the run ends; None for no limit.
         arrivals: of an open loop; None for a closed one.
         concurrency_at: of a closed loop that changes: pairs of nanoseconds after the start and slots.
-        grow: slots to add, each time that so many requests ended; (0, 0) for none.
+        grow: slots to add, each time that every request of the last ones had so many responses; (0, 0) for none.
+            Each slot then sends one request.
         sequences: how sequences are made; None without.
         share: this process's number.
         shares: how many processes there are.
@@ -182,6 +183,7 @@ class Worker:
         self._recorder = Recorder()
         self._cuts = 0
         self._drained = True
+        self._stopped = False
         self.ended_early = False
 
     def run(self, start: Callable[[], int]) -> Final:
@@ -229,13 +231,20 @@ class Worker:
 
     def _give_sources(self, prepared: list[list[Any]]) -> None:
         job, limit = self._job, self._job.limit
+        if job.grow[0]:
+            self._loop.sources = [InTurn(prepared[0], [slot % len(prepared[0])], 1) for slot in range(job.slots)]
+            return
         if job.sequences is None:
             order = job.order or range(len(prepared[0]))
             shift = len(order) * job.share // job.shares  # processes begin at different requests
             turned = [*order[shift:], *order[:shift]]
             if job.arrivals is not None and job.arrivals.kind == "times":
                 turned = list(order[job.share :: job.shares])
-            self._loop.sources = [InTurn(messages, turned, limit) for messages in prepared]
+            if len(prepared) == 1:
+                self._loop.sources = [InTurn(prepared[0], turned, limit)]
+            else:
+                indexes = islice(cycle(turned), limit)
+                self._loop.sources = [OwnInTurn(messages, indexes) for messages in prepared]
             return
         ids = Ids(job.sequences, job.share, job.shares)
         left = None if limit is None else [limit]
@@ -260,7 +269,12 @@ class Worker:
                 self.reactor.call_at(start_ns + at_ns, partial(self._loop.activate, slots))
 
     def _end_window(self) -> None:
+        if self._stopped:  # the drain is no window: what ends in it is of the final cut
+            return
         self._next_cut_ns += self._job.window_ns
+        if self._job.shares == 1:  # one long window, and not many empty ones, after a sleep of the whole machine
+            missed = (perf_counter_ns() - self._next_cut_ns) // self._job.window_ns + 1
+            self._next_cut_ns += max(missed, 0) * self._job.window_ns
         self.reactor.call_at(self._next_cut_ns, self._end_window)
         self._on_cut(self._cut())
 
@@ -275,6 +289,7 @@ class Worker:
 
     def stop(self) -> None:
         """Send nothing more, and end when everything in flight has, or is past its deadline."""
+        self._stopped = True
         self.reactor.call_at(perf_counter_ns() + round(self._job.way.timeout_s * 1.2e9), self._give_up)
         self._loop.stop(self.reactor.stop)
 

@@ -14,18 +14,24 @@ from trtkit.validate.run import ModelReport
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
-def junit_xml(reports: Sequence[ModelReport]) -> str:
-    """One test suite per model, one test case per protocol and output or metric; to be written as UTF-8."""
+def junit_xml(reports: Sequence[ModelReport], further: Sequence[tuple[str, str, str]] = ()) -> str:
+    """One test suite per model, one test case per protocol and output or metric; to be written as UTF-8.
+
+    Args:
+        reports: of the models.
+        further: more test cases: a model, a name, and why it failed or "".
+    """
     root = ElementTree.Element("testsuites", name="trtkit validate")
     for report in reports:
-        _add_suite(root, report)
+        _add_suite(root, report, [(name, not why, why) for model, name, why in further if model == report.model])
     ElementTree.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
-def _add_suite(root: ElementTree.Element, report: ModelReport) -> None:
+def _add_suite(root: ElementTree.Element, report: ModelReport, further: Sequence[tuple[str, bool, str]]) -> None:
     cases = [(f"{o.protocol} {o.output}", o.difference.passed, o.sentence()) for o in report.outputs]
     cases += [(f"{m.protocol} {m.name}", m.passed, m.sentence()) for m in report.metrics]
+    cases += further
     failures = str(sum(not passed for _, passed, _ in cases))
     counts = {"tests": str(len(cases)), "failures": failures, "errors": "0"}
     suite = ElementTree.SubElement(root, "testsuite", {"name": _clean(report.model), **counts})

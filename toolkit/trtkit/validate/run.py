@@ -124,6 +124,54 @@ class ModelReport:
         }
 
 
+@dataclass(frozen=True)
+class Proof:
+    """Requests to a served model with the answers of its reference.
+
+    Attributes:
+        published: the version that is served.
+        signature: of the served model.
+        samples: the rows in the requests.
+        requests: of changing batch sizes, one array per input.
+        expected: the reference's outputs for each request.
+        precision: of the served graph.
+        tolerance: the project file's, or the one given instead.
+    """
+
+    published: PublishedVersion
+    signature: Signature
+    samples: Samples
+    requests: list[dict[str, Array]]
+    expected: list[dict[str, Array]]
+    precision: str
+    tolerance: Tolerance
+
+
+def proof_of(
+    project: Project, model: str, client: Client, *, override: Tolerance | None = None, rows: int | None = None
+) -> Proof:
+    """The requests that prove a served model, and what its reference answers; the arguments are `validate_model`'s.
+
+    Raises:
+        ModelUnavailableError: the model is not ready, or what is served was not published here.
+        DataError: there is no reference, or the data do not fit.
+    """
+    published = _served_version(project, model, client)
+    signature = client.signature(model)
+    reference = reference_for(project, model, published, client)
+    samples = _samples(project, model, signature, published, rows)
+    requests = list(_requests(samples, client.config(model).max_batch_size))
+    return Proof(
+        published,
+        signature,
+        samples,
+        requests,
+        _expected(model, reference, requests, samples.origin),
+        str(published.record.get("precision", "fp32")),
+        override or project.models[model].tolerance,
+    )
+
+
 def validate_model(
     project: Project, model: str, clients: list[Client], *, override: Tolerance | None = None, rows: int | None = None
 ) -> ModelReport:
@@ -141,27 +189,22 @@ def validate_model(
         DataError: there is no reference, or the data do not fit.
         ServerError: the server refused a request.
     """
-    published = _served_version(project, model, clients[0])
-    signature = clients[0].signature(model)
-    reference = reference_for(project, model, published, clients[0])
-    samples = _samples(project, model, signature, published, rows)
-    batch = clients[0].config(model).max_batch_size
-    requests = list(_requests(samples, batch))
-    expected = _expected(model, reference, requests, samples.origin)
-    tolerance = override or project.models[model].tolerance
-    precision = str(published.record.get("precision", "fp32"))
+    proof = proof_of(project, model, clients[0], override=override, rows=rows)
+    samples, expected = proof.samples, _joined(proof.expected)
     outputs: list[OutputResult] = []
     metrics: list[MetricResult] = []
     for client in clients:
-        served = _served(client, model, requests, samples.origin)
-        for spec in signature.outputs:
+        served = _served(client, model, proof.requests, samples.origin)
+        for spec in proof.signature.outputs:
             wanted = expected[spec.name]
-            rtol, atol = tolerance_for(precision, spec.dtype, spec.name, tolerance, largest_value(wanted))
-            share = outside_share(precision, spec.dtype)
+            largest = largest_value(wanted)
+            rtol, atol = tolerance_for(proof.precision, spec.dtype, spec.name, proof.tolerance, largest)
+            share = outside_share(proof.precision, spec.dtype)
             found = _difference(spec.dtype.name, wanted, served.get(spec.name), rtol, atol, share)
             outputs.append(OutputResult(client.protocol, spec.name, rtol, atol, found))
         metrics += _metric(project, model, client.protocol, expected, served, samples.labels)
-    return ModelReport(model, published.version, precision, len(samples), samples.origin, outputs, metrics)
+    version = proof.published.version
+    return ModelReport(model, version, proof.precision, len(samples), samples.origin, outputs, metrics)
 
 
 def _served_version(project: Project, model: str, client: Client) -> PublishedVersion:
@@ -203,9 +246,11 @@ def _requests(samples: Samples, max_batch_size: int) -> Iterator[dict[str, Array
         start, turn = start + size, turn + 1
 
 
-def _expected(model: str, reference: Reference, requests: list[dict[str, Array]], origin: str) -> dict[str, Array]:
+def _expected(
+    model: str, reference: Reference, requests: list[dict[str, Array]], origin: str
+) -> list[dict[str, Array]]:
     try:
-        return _joined([reference(request) for request in requests])
+        return [reference(request) for request in requests]
     except ExportError as exc:
         remedy = "; give the model real ones with `evaluate:`" if origin == "random data" else ""
         raise DataError(f"model '{model}': the reference cannot take {origin}: {exc}{remedy}") from exc
