@@ -50,6 +50,7 @@ instance_group {{ count: 1 kind: KIND_CPU }}
 MATMUL = ("x", [64], "y", 10)
 CONV = ("image", [3, 224, 224], "logits", 10)
 TENSORS = {"matmul": MATMUL, "conv": CONV}
+CASES = ["matmul", "conv", "conv-shm"]
 Client = Callable[[], "Turn | None"]
 
 
@@ -137,7 +138,8 @@ def compare(server: RunningServer, case: str, protocol: str, loop: int, given: a
     shown = f"{case:8}  {protocol:4}  {loop:4}"
     cpu = statistics.median(turn.client_us for turn in mine)
     print(f"{shown}  {'trtkit':14} {statistics.median(t.requests_per_s for t in mine):9,.0f} {cpu:9.1f}", flush=True)
-    return all([_line(shown, name, pairs, case == "matmul") for name, pairs in turns.items()])
+    lines = [_line(shown, name, pairs, case == "matmul") for name, pairs in turns.items()]
+    return all(lines)
 
 
 def _line(shown: str, name: str, pairs: list[tuple[Turn, Turn]], counts: bool) -> bool:
@@ -149,10 +151,10 @@ def _line(shown: str, name: str, pairs: list[tuple[Turn, Turn]], counts: bool) -
     ratio = statistics.median(ratios)
     goal = {"perf_analyzer": 1.25, "wrk": 0.8}.get(name, 0.0)
     held = not counts or (ratio >= goal and (name != "perf_analyzer" or cpu <= 1))
+    its = Turn(*(statistics.median(values) for values in zip(*(other for _, other in pairs), strict=True)))
     print(
-        f"{shown}  {name:14} {statistics.median(o.requests_per_s for _, o in pairs):9,.0f}"
-        f" {statistics.median(o.client_us for _, o in pairs):9.1f}   {ratio:5.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        f"   {cpu:5.2f}{'' if held else '  below'}",
+        f"{shown}  {name:14} {its.requests_per_s:9,.0f} {its.client_us:9.1f}"
+        f"   {ratio:5.2f} ({min(ratios):.2f} to {max(ratios):.2f})   {cpu:5.2f}{'' if held else '  below'}",
         flush=True,
     )
     return held

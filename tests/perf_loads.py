@@ -73,7 +73,7 @@ def succeeded(server: RunningServer, model: str) -> int:
 
 
 def regions(pid: int | None = None) -> list[str]:
-    """The shared memory of a client's process, of this one when None; that of the Python backend is called otherwise."""
+    """The shared memory of a client's process, of this one when None, without that of the Python backend."""
     name = re.compile(rf"trtkit_{pid or os.getpid()}_\d+")
     return [file.name for file in Path("/dev/shm").iterdir() if name.fullmatch(file.name)]
 

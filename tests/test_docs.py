@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ def test_the_readme_s_commands_exist_and_take_their_options() -> None:
     lines = [line for fence in fences(README, "sh") for line in fence.splitlines() if line.startswith("trtkit ")]
     assert len(lines) >= 6
     for line in lines:
-        name, *arguments = line.partition("#")[0].split()[1:]
+        name, *arguments = shlex.split(line, comments=True)[1:]
         command = import_module(f"trtkit.cli.{name}").command
         while isinstance(command, click.Group) and (name != "perf" or arguments[0] in command.commands):
             name, *arguments = arguments

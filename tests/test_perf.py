@@ -17,6 +17,7 @@ from trtkit.cli import run
 from trtkit.errors import DataError, ModelUnavailableError, ProjectError, ServerUnavailableError
 from trtkit.perf import session
 from trtkit.perf.report import what_did_not_hold
+from trtkit.perf.shapes import Shapes
 from trtkit.server import serve
 
 pytestmark = pytest.mark.triton
@@ -239,13 +240,14 @@ def test_more_requests_in_flight_than_the_server_has_instances(zoo, protocol):
 
 
 def test_what_the_model_takes_is_the_same_over_both_protocols(zoo):
-    (http, http_config), (grpc, grpc_config) = (
-        perf.describe(url_of(zoo, p), "dynamic", protocol=p) for p in ("http", "grpc")
+    shapes = Shapes.fixed({"x": [2, 5]})
+    left, right = (
+        perf.random_pool(perf.describe(url_of(zoo, p), "dynamic", protocol=p), batch_size=3, shapes=shapes)
+        for p in ("http", "grpc")
     )
-    shapes = {"x": [2, 5]}
-    left, right = (perf.random_inputs(*d, shapes, batch_size=3) for d in ((http, http_config), (grpc, grpc_config)))
-    assert left[0]["x"].shape == (3, 2, 5)
-    assert all(np.array_equal(a["x"], b["x"]) for a, b in zip(left, right, strict=True))
+    assert left.requests[0].inputs["x"].shape == (3, 2, 5)
+    pairs = zip(left.requests, right.requests, strict=True)
+    assert all(np.array_equal(a.inputs["x"], b.inputs["x"]) for a, b in pairs)
 
 
 @pytest.mark.parametrize(

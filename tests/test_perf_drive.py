@@ -62,11 +62,11 @@ def test_a_stall_at_a_fixed_rate_is_in_the_latency_from_the_intended_time(reacto
     """One second without answers at 100/s: the requests of that second wait, on average, half of it.
 
     The server takes no time but for one stall of 1 s. From the intended time the latencies of the 100 requests due
-    in the stall are 1.00, 0.99, ..., 0.01 s; of 1000 requests the p99 (number 990 in ascending order) is the 11th largest: 0.90 s. With one slot a
-    tool that measures from the send sees one bad request of a thousand.
+    in the stall are 1.00, 0.99, ..., 0.01 s; of 1000 requests the p99, number 990 in ascending order, is the 11th
+    largest: 0.90 s. With one slot a tool that measures from the send sees one bad request of a thousand.
     """
     stall = chain(repeat(0, 300), [1 * S], repeat(0))
-    loop, server, recorder = opened(reactor, stall, [10 * MS * number for number in range(1000)], slots=1)
+    loop, _, recorder = opened(reactor, stall, [10 * MS * number for number in range(1000)], slots=1)
     loop.start(reactor.now_ns)
     reactor.run(reactor.now_ns + 11 * S)
     rows = recorder.cut()
@@ -122,7 +122,7 @@ def test_a_number_of_requests_exhausts_a_closed_loop(reactor):
 
 def test_a_failed_request_is_counted_and_the_slot_goes_on_at_once(reactor):
     refused = Failure("HTTP 400", "no")
-    loop, server, recorder = closed(reactor, chain([refused, MS, refused], repeat(MS)))
+    loop, _server, recorder = closed(reactor, chain([refused, MS, refused], repeat(MS)))
     loop.start(reactor.now_ns)
     reactor.run(reactor.now_ns + 5 * MS)
     rows = recorder.cut()
@@ -178,7 +178,7 @@ def test_stopping_sends_nothing_more_and_waits_for_what_is_in_flight(reactor):
 
 
 def test_a_ramp_of_a_closed_loop_takes_more_slots_and_gives_them_back(reactor):
-    loop, server, _ = closed(reactor, repeat(10 * MS), slots=4, workers=4)
+    loop, _server, _ = closed(reactor, repeat(10 * MS), slots=4, workers=4)
     loop.activate(1)
     loop.start(reactor.now_ns)
     seen = []

@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from perf_results import SECOND, START_NS, STRANGE, measurement, stages_of
+from trtkit.cli.perf_live import Progress, bars, window_line
 from trtkit.perf.goodput import Goodput
 from trtkit.perf.latency import latency_statistics
-from trtkit.cli.perf_live import Progress, bars, window_line
 from trtkit.perf.measurement import ModelShare
 from trtkit.perf.report import (
     milliseconds,

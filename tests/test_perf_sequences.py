@@ -41,7 +41,8 @@ class TritonPythonModel:
         if end:
             del self.expected[number]
         self.note(start, end, number)
-        return pb_utils.InferenceResponse([pb_utils.Tensor("y", pb_utils.get_input_tensor_by_name(request, "x").as_numpy())])
+        y = pb_utils.get_input_tensor_by_name(request, "x").as_numpy()
+        return pb_utils.InferenceResponse([pb_utils.Tensor("y", y)])
 
     def problem(self, start, number, x):
         if start and number in self.expected:

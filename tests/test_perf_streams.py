@@ -118,7 +118,8 @@ def test_an_error_ends_its_request_and_no_other(server, tmp_path, protocol, afte
     pool = [100 + after, 2, 5]
     measured = loaded(server, "many", protocol=protocol, input_data=counts(tmp_path, *pool), concurrency=3, requests=60)
     (error,) = measured.errors
-    assert (error.kind, error.count) == ("stream error", 20)
+    early = protocol == "generate-stream" and after == 0  # nothing was sent yet, not even the status
+    assert (error.kind, error.count) == ("HTTP 400" if early else "stream error", 20)
     assert "out of words" in error.message
     records = measured.all_records
     assert len(records) == 60
@@ -132,7 +133,14 @@ def test_an_error_ends_its_request_and_no_other(server, tmp_path, protocol, afte
 def test_a_stream_past_its_deadline_keeps_its_responses_and_the_slot_goes_on(server, tmp_path, protocol):
     pool = [2, 2, 2, 2, -1, 2, 2, 2]
     measured = loaded(
-        server, "many", protocol=protocol, input_data=counts(tmp_path, *pool), concurrency=1, requests=16, timeout_s=0.7
+        server,
+        "many",
+        protocol=protocol,
+        input_data=counts(tmp_path, *pool),
+        concurrency=1,
+        requests=16,
+        timeout_s=0.7,
+        window_s=1.0,
     )
     records = measured.all_records
     assert {error.kind for error in measured.errors} == {"timeout"}

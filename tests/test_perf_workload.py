@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trtkit.errors import DataError, ProjectError
-from trtkit.perf import batches, parse_levels, parse_shape, random_inputs
+from trtkit.perf import batches
 from trtkit.perf.address import Address, parse_address
 from trtkit.perf.control import ModelDescription
 from trtkit.perf.generated import Values, parse_range, random_pool, zero_pool
+from trtkit.perf.load_levels import parse_levels
 from trtkit.perf.pool import Pool, Request, in_order, joined, one_stream
 from trtkit.perf.shapes import Axis, ShapeRule, Shapes, parse_shape_rule
 from trtkit.perf.unique import distinct, fitting, is_cached, uniquely
@@ -38,20 +39,21 @@ from trtkit.perf.workload import checked
     ],
 )
 def test_levels(text, levels):
-    assert parse_levels(text) == levels
+    assert list(parse_levels(text, "concurrency", whole=True)) == levels
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "-1", "1.5", "x", "1,,2", "0:4", "4:1", "1:8:0", "1:8:*1", "1:8:*", "1:2:3:4", "1:9999", "٣", "²"]
+    "text", ["", "0", "-1", "1.5", "x", "1,,2", "0:4", "4:1", "1:8:0", "1:8:*1", "1:8:*", "1:2:3:4", "٣", "²"]
 )
 def test_levels_that_make_no_sense_name_what_was_given(text):
     with pytest.raises(ProjectError, match="concurrency '"):
-        parse_levels(text)
+        parse_levels(text, "concurrency", whole=True)
 
 
 @given(st.integers(1, 500), st.integers(0, 500), st.integers(1, 50))
 def test_a_range_of_levels_is_pythons_with_its_end(start, length, step):
-    assert parse_levels(f"{start}:{start + length}:{step}") == list(range(start, start + length + 1, step))
+    levels = list(parse_levels(f"{start}:{start + length}:{step}", "concurrency", whole=True))
+    assert levels == list(range(start, start + length + 1, step))
 
 
 @pytest.mark.parametrize(
@@ -88,17 +90,6 @@ def test_addresses_that_make_no_sense(url, protocol, words):
         parse_address(url, protocol)
 
 
-def test_shapes_on_the_command_line():
-    assert parse_shape("image:3,224,224") == ("image", [3, 224, 224])
-    assert parse_shape("layer:0:8") == ("layer:0", [8])
-
-
-@pytest.mark.parametrize("text", ["image", "image:", ":3", "image:3,", "image:0", "image:-1", "image:3x4"])
-def test_shapes_that_make_no_sense(text):
-    with pytest.raises(DataError, match="NAME:SIZE"):
-        parse_shape(text)
-
-
 def model(*inputs, max_batch_size=8, optional=()):
     """Metadata and config as the server gives them; inputs are (name, datatype, dims without the batch)."""
     batch = [-1] if max_batch_size else []
@@ -111,6 +102,17 @@ def model(*inputs, max_batch_size=8, optional=()):
         "input": [{"name": name, "optional": name in optional} for name, _, _ in inputs],
     }
     return metadata, config
+
+
+def random_inputs(metadata, config, shapes=None, batch_size=1, count=8, seed=0, integers=None, string_length=16):
+    """The inputs of a random pool; `shapes` are sizes, `integers` a range for all inputs."""
+    names = [tensor["name"] for tensor in metadata["inputs"]]
+    values = Values(dict.fromkeys(names, integers) if integers else {}, string_length)
+    made = random_pool(
+        ModelDescription(metadata, config), batch_size=batch_size, shapes=Shapes.fixed(shapes or {}), values=values,
+        count=count, seed=seed,
+    )  # fmt: skip
+    return [request.inputs for request in made.requests]
 
 
 def test_random_requests_have_the_models_types_and_full_shapes():

@@ -97,7 +97,7 @@ class Loop:
         try:
             item = self._pull[slot]()
         except StopIteration:
-            self._no_more()
+            self._out_of_requests()
             return False
         self._begin(slot, item, intended_ns)
         return True
@@ -148,10 +148,21 @@ class Loop:
         """What a slot does after a request of it ended."""
         raise NotImplementedError
 
+    def _out_of_requests(self) -> None:
+        """The sources have no more."""
+        self._no_more()
+
     def _no_more(self) -> None:
+        """Nothing more is sent but the ends of begun sequences."""
         if self._on_idle is None:
             self._on_idle = self._tell_exhausted
+            self._finish_idle()
         self._check_idle()
+
+    def _finish_idle(self) -> None:
+        for slot in range(self._slots):
+            if not self._sent[slot]:
+                self._finish(slot)
 
     def _tell_exhausted(self) -> None:
         if self.exhausted:
@@ -161,9 +172,7 @@ class Loop:
     def stop(self, on_idle: Callable[[], None]) -> None:
         """Send nothing more but the ends of begun sequences; `on_idle` is called when nothing is in flight."""
         self._stopping, self._on_idle = True, on_idle
-        for slot in range(self._slots):
-            if not self._sent[slot]:
-                self._finish(slot)
+        self._finish_idle()
         self._check_idle()
 
     def _after_stop(self, slot: int) -> None:
@@ -326,8 +335,15 @@ class OpenLoop(Loop):
             self._send_on(slot, self._backlog.popleft())
         else:
             self._give(slot)
+            if self._on_idle:
+                self._finish(slot)
         if self._on_idle:
             self._check_idle()
+
+    def _out_of_requests(self) -> None:
+        """What waits for a slot has no request any more."""
+        self._backlog.clear()
+        super()._out_of_requests()
 
     def _check_idle(self) -> None:
         if not self._backlog or self._stopping:

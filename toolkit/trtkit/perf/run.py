@@ -174,7 +174,8 @@ def _run_of(load: Load, plan: Plan, progress: _Progress, outcome: Outcome) -> Ru
         warmup = Cut(concatenate([]), outcome.start_ns, outcome.start_ns, 0)
     if not cuts or not (progress.enough or outcome.interrupted):
         cuts = [*cuts, _until_last_send(final.cut)]
-        after = final.cut.records.between(cuts[-1].end_ns, final.cut.end_ns + 1)
+        rows = final.cut.records
+        after = rows.where(rows.last_ns >= cuts[-1].end_ns)
         final = final._replace(cut=Cut(after, cuts[-1].end_ns, final.cut.end_ns, 0))
     return Run(
         started_at=progress.started_at or datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
@@ -194,7 +195,7 @@ def _until_last_send(cut: Cut) -> Cut:
     """
     sent = cut.records.sent_ns
     end_ns = int(sent.max()) if len(sent) else cut.end_ns
-    inside = cut.records.between(cut.start_ns, end_ns)
+    inside = cut.records.where(cut.records.last_ns < end_ns)  # a stream's last response may be of before the cut
     if 2 * len(inside) < len(cut.records) or end_ns <= cut.start_ns:
         last_ns = int(cut.records.last_ns[-1]) + 1 if len(cut.records) else cut.end_ns
         return Cut(cut.records, cut.start_ns, max(last_ns, cut.start_ns + 1), cut.cpu_ns)

@@ -15,7 +15,6 @@ import numpy as np
 from trtkit.dtypes import by_name
 from trtkit.errors import DataError, ProjectError, nearest
 from trtkit.numerics import Array
-from trtkit.perf.shapes import Shapes
 from trtkit.samples import as_tensor, random_array
 from trtkit.signature import TensorSpec
 
@@ -59,62 +58,6 @@ def check_batch_size(metadata: Mapping[str, Any], config: Mapping[str, Any], bat
     if batch_size > max(most, 1):
         name = metadata.get("name", "")
         raise ProjectError(f"batch size {batch_size} is above the max_batch_size {most} of model '{name}'")
-
-
-def parse_shape(text: str) -> tuple[str, list[int]]:
-    """``NAME:3,224,224`` as the name and the sizes.
-
-    Raises:
-        DataError: another form, or a size below 1.
-    """
-    name, _, sizes = text.rpartition(":")
-    parts = [part.strip() for part in sizes.split(",")]
-    if not name or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
-        raise DataError(f"shape '{text}' is not understood; give NAME:SIZE,SIZE,… as in image:3,224,224")
-    return name, [int(part) for part in parts]
-
-
-def random_inputs(
-    metadata: Mapping[str, Any],
-    config: Mapping[str, Any],
-    shapes: Mapping[str, Sequence[int]] | None = None,
-    batch_size: int = 1,
-    count: int = 8,
-    seed: int = 0,
-    *,
-    integers: tuple[int, int] = (0, 1),
-    string_length: int = 16,
-) -> list[Inputs]:
-    """Random requests that differ from each other; `generated.random_pool` can do more.
-
-    Floats are standard normal, BYTES are lower-case ASCII. Optional inputs are left out unless `shapes` names them.
-
-    Args:
-        metadata: the model's metadata, as the server gives it.
-        config: the model's configuration, as the server gives it.
-        shapes: sizes for inputs with dynamic dimensions, by name, *without* the batch dimension; the full
-            shape when the model's `max_batch_size` is 0.
-        batch_size: samples in one request.
-        count: how many requests to make.
-        seed: equal seeds give equal requests.
-        integers: the smallest and the largest integer.
-        string_length: bytes in each BYTES element.
-
-    Raises:
-        DataError: a dynamic dimension without a size, or a shape that does not fit.
-        ProjectError: a batch size the model does not take.
-    """
-    check_batch_size(metadata, config, batch_size)
-    rules = Shapes.fixed(shapes or {})
-    specs = input_specs(metadata)
-    batch = [batch_size] if max_batch_size(config) else []
-    names = [name for name in specs if name in {*rules.names, *required_inputs(metadata, config)}]
-    rng = np.random.default_rng(seed)
-    full = {name: batch + sizes for name, sizes in rules.draw(rng, specs, len(batch), names).items()}
-    return [
-        {name: random_values(rng, specs[name], shape, integers, string_length) for name, shape in full.items()}
-        for _ in range(count)
-    ]
 
 
 def random_values(
