@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether `trtkit perf compare` tells a true slowdown of 5 % from chance.
 
-    python benchmarks/perf_compare.py [--cases sleep compute] [--trials 20] [--seconds 0.3] [--pairs 3]
+    python benchmarks/perf_compare.py [--cases sleep compute] [--trials 20] [--seconds 0.3] [--pairs 4]
 
 Two pairs of Python models: one sleeps 20.0 ms and the other 21.0 ms, one computes something and the other 5 % more of
 it. A trial runs the first, the second and the first again in turns, so often as `--pairs` says, and compares the runs
@@ -134,7 +134,7 @@ def judge(server: RunningServer, case: str, given: argparse.Namespace) -> bool:
         print(f"{case:8}  {_shown(different)}   {_shown(same)}", flush=True)
     quiet = given.trials - alarms
     print(f"{case}: 5 % slower called significant in {found} of {given.trials} trials, equal called equal in {quiet}")
-    return min(found, quiet) >= NEEDED * given.trials
+    return bool(min(found, quiet) >= NEEDED * given.trials)
 
 
 def _shown(comparison: Comparison) -> str:
@@ -151,7 +151,7 @@ def main() -> int:
     parser.add_argument("--cases", nargs="+", choices=list(CONCURRENCY), default=list(CONCURRENCY))
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=0.3, help="measured time of one run")
-    parser.add_argument("--pairs", type=int, default=3, help="runs of each side in a trial")
+    parser.add_argument("--pairs", type=int, default=4, help="runs of each side in a trial")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="trtkit-benchmark-") as folder:
         write_repository(Path(folder))

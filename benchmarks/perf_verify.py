@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether `trtkit perf --verify` finds two rows that a server swaps in one batch of a thousand, and nothing else.
 
-    python benchmarks/perf_verify.py [--requests 200000] [--concurrency 32] [--protocols http grpc] [--memory none system]
+    python benchmarks/perf_verify.py [--requests 200000] [--protocols http grpc] [--memory none system]
 
 Two Python models with dynamic batching. `swapping` swaps two rows of every thousandth batch that holds more than one
 request, and writes down that it did; `healthy` is the same without that. Requests of 1, 2, 3 and 5 rows are in flight
@@ -26,8 +26,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trtkit.perf.load_levels import Levels, Range
 from trtkit.perf.measurement import Measurement
-from trtkit.perf.options import Levels, Options, Range, ServerUrls
+from trtkit.perf.options import Options, ServerUrls
 from trtkit.perf.session import Hooks, run
 from trtkit.server import RunningServer, serve
 
@@ -125,7 +126,13 @@ def together(
     with ProcessPoolExecutor(len(SIZES), get_context("spawn")) as pool:
         parts = list(pool.map(checked, shares))
     sentence = next((part.sentence for part in parts if part.sentence), "")
-    return Checked(*(sum(numbers) for numbers in list(zip(*parts, strict=True))[:4]), sentence)
+    return Checked(
+        sum(part.requests for part in parts),
+        sum(part.wrong for part in parts),
+        sum(part.unchecked for part in parts),
+        sum(part.failed for part in parts),
+        sentence,
+    )
 
 
 def judge(server: RunningServer, folder: Path, protocol: str, memory: str, given: argparse.Namespace) -> bool:

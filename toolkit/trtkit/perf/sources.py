@@ -80,25 +80,39 @@ class Ids:
     Args:
         plan: the range of ids.
         share: this process's number.
-        shares: how many processes there are; each takes every `shares`-th id.
+        shares: how many processes there are; each takes every `shares`-th id of the range.
     """
 
     def __init__(self, plan: SequencePlan, share: int = 0, shares: int = 1) -> None:
-        self._plan, self._next, self._step = plan, share, shares
+        self._plan, self._share, self._shares = plan, share, shares
+        self._own = max(len(range(share, plan.ids, shares)), 1)
+        self._turn, self._in_use = 0, set[int]()
         self._streams = cycle(plan.streams)
         self._lengths = np.random.default_rng([plan.seed, share])
 
-    def next_sequence(self) -> tuple[int, list[int]]:
-        """The id of a new sequence and the numbers of its requests."""
+    def next_sequence(self, ended: int = 0) -> tuple[int, list[int]]:
+        """The id of a new sequence and the numbers of its requests.
+
+        Args:
+            ended: the id of a sequence whose last request was answered, or failed; 0 for none.
+        """
         plan = self._plan
-        number = plan.first_id + self._next % plan.ids
-        self._next += self._step
+        self._in_use.discard(ended)
+        number = self._next_id()
+        while number in self._in_use and len(self._in_use) < self._own:
+            number = self._next_id()
+        self._in_use.add(number)
         stream = next(self._streams)
         if plan.length is None:
             return number, list(stream)
         low, high = (round(plan.length * (1 + sign * plan.variation)) for sign in (-1, 1))
         length = int(self._lengths.integers(max(low, 1), max(high, 1) + 1))
         return number, [stream[place % len(stream)] for place in range(length)]
+
+    def _next_id(self) -> int:
+        number = self._plan.first_id + self._share + self._shares * (self._turn % self._own)
+        self._turn += 1
+        return number
 
 
 class Sequences:
@@ -124,7 +138,7 @@ class Sequences:
             self._left[0] -= 1
         start = not self._open
         if start:
-            self._sequence, rest = self._ids.next_sequence()
+            self._sequence, rest = self._ids.next_sequence(self._sequence)
             self._rest = rest[::-1]
         index = self._rest.pop()
         self._open = bool(self._rest)
