@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from trtkit import perf
-from trtkit.perf.compare import Comparison, RunSide, compare, run_of
+from trtkit.perf.statistics.compare import Comparison, RunSide, compare, run_of
 from trtkit.server import RunningServer, serve
 
 SLEEP_MS = (20.0, 21.0)

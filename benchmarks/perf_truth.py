@@ -37,7 +37,7 @@ from scipy import stats
 
 from trtkit import perf
 from trtkit.numerics import Array
-from trtkit.perf.latency import nearest_rank
+from trtkit.perf.statistics.latency import nearest_rank
 from trtkit.server import RunningServer, serve
 
 Times = npt.NDArray[np.int64]

@@ -13,10 +13,10 @@ from time import perf_counter_ns
 
 import hpack
 
-from trtkit.perf import http2
-from trtkit.perf.address import Address
-from trtkit.perf.http2 import frame
-from trtkit.perf.reactor import Reactor
+from trtkit.perf.loop.reactor import Reactor
+from trtkit.perf.server.address import Address
+from trtkit.perf.transports import http2
+from trtkit.perf.transports.http2 import frame
 
 LIMIT_S = 60
 

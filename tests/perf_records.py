@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from trtkit.perf.records import Records
-from trtkit.perf.transport import Failure
+from trtkit.perf.loop.records import Records
+from trtkit.perf.transports.base import Failure
 
 SECOND = 1_000_000_000
 

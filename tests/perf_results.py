@@ -9,17 +9,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from trtkit.perf.ensemble_graph import Step
-from trtkit.perf.latency import latency_statistics
+from trtkit.perf.loop.records import Records
 from trtkit.perf.measurement import ClientFigures, Load, Measurement
-from trtkit.perf.records import Records
-from trtkit.perf.resources import GpuSample, Sample, resources_over
-from trtkit.perf.server_side import BatchFigures, ServerFigures
-from trtkit.perf.stages import Stages, breakdown
-from trtkit.perf.streaming import streaming_statistics
-from trtkit.perf.student import mean_interval
-from trtkit.perf.transport import Failure
-from trtkit.perf.windows import window_of
+from trtkit.perf.server.ensemble_graph import Step
+from trtkit.perf.server.resources import GpuSample, Sample, resources_over
+from trtkit.perf.server.server_side import BatchFigures, ServerFigures
+from trtkit.perf.server.stages import Stages, breakdown
+from trtkit.perf.statistics.latency import latency_statistics
+from trtkit.perf.statistics.streaming import streaming_statistics
+from trtkit.perf.statistics.student import mean_interval
+from trtkit.perf.statistics.windows import window_of
+from trtkit.perf.transports.base import Failure
 
 SECOND = 1_000_000_000
 START_NS = 5_000 * SECOND

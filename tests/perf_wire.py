@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from trtkit.dtypes import DTYPES, by_name
-from trtkit.perf.address import Address
+from trtkit.perf.server.address import Address
 
 TYPES = [dtype.name for dtype in DTYPES]
 DATATYPES = {f"{side}_{dtype}": dtype for side in "xy" for dtype in TYPES} | {"seen": "BYTES"}

@@ -17,7 +17,7 @@ import click
 import pytest
 
 from trtkit.cli import COMMANDS, root_help
-from trtkit.perf.schema import json_schema as perf_schema
+from trtkit.perf.reports.schema import json_schema as perf_schema
 from trtkit.project import json_schema, load_project
 from trtkit.validate import TOLERANCES
 

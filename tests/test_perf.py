@@ -16,8 +16,8 @@ from trtkit import perf
 from trtkit.cli import run
 from trtkit.errors import DataError, ModelUnavailableError, ProjectError, ServerUnavailableError
 from trtkit.perf import session
-from trtkit.perf.report import what_did_not_hold
-from trtkit.perf.shapes import Shapes
+from trtkit.perf.data.shapes import Shapes
+from trtkit.perf.reports.report import what_did_not_hold
 from trtkit.server import serve
 
 pytestmark = pytest.mark.triton

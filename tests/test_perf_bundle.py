@@ -14,10 +14,10 @@ import pytest
 
 from perf_results import STRANGE, measurement
 from trtkit.errors import DataError, ProjectError
-from trtkit.perf.bundle import FORMAT, VERSION, read_bundle, read_context, write_bundle
-from trtkit.perf.context import machine, model_files, run_context, server_command, versions, without_secrets
-from trtkit.perf.records import Records
-from trtkit.perf.runs import run_of
+from trtkit.perf.loop.records import Records
+from trtkit.perf.reports.bundle import FORMAT, VERSION, read_bundle, read_context, write_bundle
+from trtkit.perf.reports.context import machine, model_files, run_context, server_command, versions, without_secrets
+from trtkit.perf.statistics.runs import run_of
 
 COLUMNS = ("intended_ns", "sent_ns", "first_ns", "last_ns", "outcome", "responses", "response_ns")
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from perf_records import streamed, unary
 from trtkit.errors import MeasurementError, ProjectError, ServerError, ServerUnavailableError
-from trtkit.perf.capacity import find_capacity, judged, parse_conditions
-from trtkit.perf.goodput import Goodput
+from trtkit.perf.statistics.capacity import find_capacity, judged, parse_conditions
+from trtkit.perf.statistics.goodput import Goodput
 
 MILLISECOND = 1_000_000
 BELOW_50 = parse_conditions("p99 < 50 ms")

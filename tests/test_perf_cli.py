@@ -18,8 +18,8 @@ from trtkit.cli.perf import command
 from trtkit.cli.perf_compare import compared
 from trtkit.cli.perf_flags import FLAGS, GROUPS
 from trtkit.errors import ProjectError, ServerUnavailableError
-from trtkit.perf.records import Records
-from trtkit.perf.runs import Run, RunSide
+from trtkit.perf.loop.records import Records
+from trtkit.perf.statistics.runs import Run, RunSide
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 
 from perf_records import SECOND, array, streamed, unary
 from trtkit.errors import ProjectError
-from trtkit.perf.compare import Run, RunSide, check_gate, compare, parse_gate, run_of, together
-from trtkit.perf.records import concatenate
-from trtkit.perf.significance import Contrasts, within_variance
+from trtkit.perf.loop.records import concatenate
+from trtkit.perf.statistics.compare import Run, RunSide, check_gate, compare, parse_gate, run_of, together
+from trtkit.perf.statistics.significance import Contrasts, within_variance
 
 REQUESTS, USERS = 2000, 8
 

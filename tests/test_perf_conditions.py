@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trtkit.errors import ProjectError
-from trtkit.perf.conditions import (
+from trtkit.perf.statistics.conditions import (
     CAPACITY,
     GATE,
     GOAL,

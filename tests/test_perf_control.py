@@ -14,8 +14,8 @@ import pytest
 
 from conftest import ECHO_CONFIG, ECHO_MODEL, write_model
 from trtkit.errors import ModelUnavailableError, ProjectError, ServerError, ServerUnavailableError
-from trtkit.perf.address import Address, Tls, parse_address, tls_context
-from trtkit.perf.control import describe, open_control
+from trtkit.perf.server.address import Address, Tls, parse_address, tls_context
+from trtkit.perf.server.control import describe, open_control
 from trtkit.server import serve
 
 _OPENSSL_REQUEST = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")

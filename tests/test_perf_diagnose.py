@@ -13,14 +13,14 @@ import pytest
 from tritonclient.http import InferenceServerClient, InferInput
 
 from conftest import ECHO_CONFIG, write_model
-from trtkit.perf.address import parse_address
-from trtkit.perf.control import ModelDescription, describe
-from trtkit.perf.diagnose import Diagnosis, diagnose
-from trtkit.perf.diagnose_facts import request_bytes
-from trtkit.perf.ensemble_graph import Step
-from trtkit.perf.resources import GpuResources, Resources
-from trtkit.perf.sampler import Sampler
-from trtkit.perf.server_side import BatchFigures, ServerFigures
+from trtkit.perf.server.address import parse_address
+from trtkit.perf.server.control import ModelDescription, describe
+from trtkit.perf.server.diagnose import Diagnosis, diagnose
+from trtkit.perf.server.diagnose_facts import request_bytes
+from trtkit.perf.server.ensemble_graph import Step
+from trtkit.perf.server.resources import GpuResources, Resources
+from trtkit.perf.server.sampler import Sampler
+from trtkit.perf.server.server_side import BatchFigures, ServerFigures
 from trtkit.server import serve
 
 MS = 1_000_000

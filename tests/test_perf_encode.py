@@ -16,9 +16,9 @@ from tritonclient.grpc import service_pb2 as messages
 
 from perf_wire import DATATYPES, TYPES, ask_grpc, ask_http, sequence_ids, values, write_models
 from trtkit.errors import DataError, ProjectError, ServerError
-from trtkit.perf.address import Address
-from trtkit.perf.decode import generate_answer, grpc_answer, http_answer
-from trtkit.perf.encode import (
+from trtkit.perf.data.pool import Request
+from trtkit.perf.encoding.decode import generate_answer, grpc_answer, http_answer
+from trtkit.perf.encoding.encode import (
     HttpOptions,
     generate_stream_request,
     grpc_request,
@@ -26,9 +26,9 @@ from trtkit.perf.encode import (
     http_request,
     http_sequenced,
 )
-from trtkit.perf.placement import Placement, Region
-from trtkit.perf.pool import Request
-from trtkit.perf.tensors import tensor_bytes, tensor_from_bytes, tensor_from_values, tensor_values
+from trtkit.perf.encoding.placement import Placement, Region
+from trtkit.perf.encoding.tensors import tensor_bytes, tensor_from_bytes, tensor_from_values, tensor_values
+from trtkit.perf.server.address import Address
 from trtkit.server import RunningServer, serve
 
 SOMEWHERE = Address("10.0.0.5", 8000)

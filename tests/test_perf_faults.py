@@ -14,7 +14,7 @@ import pytest
 
 from conftest import ECHO_CONFIG, ECHO_MODEL, write_model
 from perf_loads import children, kill, loaded, post, regions, restartable, succeeded
-from trtkit.perf.report import what_did_not_hold
+from trtkit.perf.reports.report import what_did_not_hold
 from trtkit.server import serve
 
 pytestmark = pytest.mark.triton

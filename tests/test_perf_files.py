@@ -16,9 +16,9 @@ import pytest
 
 from perf_results import SECOND, STRANGE, measurement
 from trtkit.errors import ProjectError
-from trtkit.perf.junit import Case, cases_of, junit_xml, write_junit
-from trtkit.perf.pa_files import composing_csvs, csv_text, write_csv, write_profile_export
-from trtkit.perf.verify import Mismatch, Verification
+from trtkit.perf.checks.verify import Mismatch, Verification
+from trtkit.perf.reports.junit import Case, cases_of, junit_xml, write_junit
+from trtkit.perf.reports.pa_files import composing_csvs, csv_text, write_csv, write_profile_export
 
 # the first lines of files that perf_analyzer 2.50 wrote, with -f and with -f --verbose-csv
 PLAIN_HEADER = (

@@ -18,12 +18,12 @@ from tritonclient.grpc import service_pb2
 from conftest import write_model
 from grpc_peers import Server, frame, prefixed, run
 from trtkit.errors import ProjectError
-from trtkit.perf import http2
-from trtkit.perf.address import Address, parse_address
-from trtkit.perf.grpc_stream import GrpcStreamTransport, read_response
-from trtkit.perf.grpc_transport import GrpcTransport
-from trtkit.perf.grpc_wire import MessageError, timeout_header
-from trtkit.perf.transport import Failure
+from trtkit.perf.server.address import Address, parse_address
+from trtkit.perf.transports import http2
+from trtkit.perf.transports.base import Failure
+from trtkit.perf.transports.grpc_stream import GrpcStreamTransport, read_response
+from trtkit.perf.transports.grpc_transport import GrpcTransport
+from trtkit.perf.transports.grpc_wire import MessageError, timeout_header
 from trtkit.server import serve
 
 ECHO = """

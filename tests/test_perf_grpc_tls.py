@@ -14,10 +14,10 @@ import pytest
 from grpc_peers import Server, frame, run
 from test_perf_grpc import request, values_of, write_models
 from trtkit.errors import ServerUnavailableError
-from trtkit.perf import http2
-from trtkit.perf.address import Tls, parse_address
-from trtkit.perf.grpc_stream import GrpcStreamTransport
-from trtkit.perf.grpc_transport import GrpcTransport
+from trtkit.perf.server.address import Tls, parse_address
+from trtkit.perf.transports import http2
+from trtkit.perf.transports.grpc_stream import GrpcStreamTransport
+from trtkit.perf.transports.grpc_transport import GrpcTransport
 from trtkit.server import serve
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificates")

@@ -17,12 +17,12 @@ import pytest
 
 from perf_results import SECOND, START_NS, STRANGE, measurement, stages_of
 from trtkit.errors import ProjectError
-from trtkit.perf import html
-from trtkit.perf.html import page, write_page
-from trtkit.perf.html_charts import distribution, percentile_line, throughput_latency
-from trtkit.perf.html_stages import segments_of
-from trtkit.perf.html_timeline import judged_ns, timeline
-from trtkit.perf.latency import nearest_rank
+from trtkit.perf.reports import html
+from trtkit.perf.reports.html import page, write_page
+from trtkit.perf.reports.html_charts import distribution, percentile_line, throughput_latency
+from trtkit.perf.reports.html_stages import segments_of
+from trtkit.perf.reports.html_timeline import judged_ns, timeline
+from trtkit.perf.statistics.latency import nearest_rank
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")

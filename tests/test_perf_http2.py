@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 
 from grpc_peers import Server, frame, prefixed, run
 from trtkit.errors import ServerUnavailableError
-from trtkit.perf import http2
-from trtkit.perf.address import Address
-from trtkit.perf.grpc_transport import GrpcTransport
-from trtkit.perf.grpc_wire import MessageReader, interpret, prepare_message, request_head
-from trtkit.perf.http2 import HeaderBlocks, Http2Error, RequestHead
-from trtkit.perf.http2_connection import Http2Connection
-from trtkit.perf.http2_stream import Stream
-from trtkit.perf.reactor import Reactor
-from trtkit.perf.transport import Failure
-from trtkit.perf.wire import Endpoint, Wire
+from trtkit.perf.loop.reactor import Reactor
+from trtkit.perf.server.address import Address
+from trtkit.perf.transports import http2
+from trtkit.perf.transports.base import Failure
+from trtkit.perf.transports.grpc_transport import GrpcTransport
+from trtkit.perf.transports.grpc_wire import MessageReader, interpret, prepare_message, request_head
+from trtkit.perf.transports.http2 import HeaderBlocks, Http2Error, RequestHead
+from trtkit.perf.transports.http2_connection import Http2Connection
+from trtkit.perf.transports.http2_stream import Stream
+from trtkit.perf.transports.wire import Endpoint, Wire
 
 HEADERS = [(":status", "200"), ("content-type", "application/grpc")]
 names = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=150)

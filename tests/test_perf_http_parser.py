@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from trtkit.perf.http_parser import ProtocolError, Response, ResponseParser
+from trtkit.perf.transports.http_parser import ProtocolError, Response, ResponseParser
 
 STATUSES = (200, 201, 400, 404, 500, 503)
 

@@ -17,15 +17,15 @@ from PIL import Image
 
 from trtkit.dtypes import by_name
 from trtkit.errors import DataError, ProjectError
-from trtkit.perf import folders
-from trtkit.perf.control import ModelDescription
-from trtkit.perf.datasets import DataOptions, array_pool, make_pool, project_pool, trace_pool
-from trtkit.perf.folders import image_pool, raw_pool, text_pool
-from trtkit.perf.input_data import input_data_pool
-from trtkit.perf.pool import one_stream
-from trtkit.perf.shapes import Shapes
-from trtkit.perf.tensor_values import from_raw, tensor
-from trtkit.perf.trace import read_trace
+from trtkit.perf.data import folders
+from trtkit.perf.data.datasets import DataOptions, array_pool, make_pool, project_pool, trace_pool
+from trtkit.perf.data.folders import image_pool, raw_pool, text_pool
+from trtkit.perf.data.input_data import input_data_pool
+from trtkit.perf.data.pool import one_stream
+from trtkit.perf.data.shapes import Shapes
+from trtkit.perf.data.tensor_values import from_raw, tensor
+from trtkit.perf.data.trace import read_trace
+from trtkit.perf.server.control import ModelDescription
 from trtkit.project import load_project
 from trtkit.signature import TensorSpec
 

@@ -11,13 +11,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from trtkit.perf.goodput import parse_slos
-from trtkit.perf.histogram import percentile_ns
+from trtkit.perf.job import Cut, Final
+from trtkit.perf.loop.records import Recorder
 from trtkit.perf.measurement import Load, Run, ServerSide, measurement_of
-from trtkit.perf.records import Recorder
 from trtkit.perf.run import Plan, run_load
-from trtkit.perf.transport import Failure
-from trtkit.perf.worker import Cut, Final
+from trtkit.perf.statistics.goodput import parse_slos
+from trtkit.perf.statistics.histogram import percentile_ns
+from trtkit.perf.transports.base import Failure
 
 SECOND = 1_000_000_000
 LOAD = Load("m", "", "127.0.0.1:8000", concurrency=2, batch_size=4, warmup_s=0.0, judged_windows=3)
@@ -248,8 +248,8 @@ def test_a_window_waits_for_its_number_of_requests(monkeypatch):
 
 
 def test_a_number_of_requests_is_a_load_after_a_warm_up_of_its_own(monkeypatch):
-    from trtkit.perf.address import Address
-    from trtkit.perf.worker import Job, Way
+    from trtkit.perf.job import Job, Way
+    from trtkit.perf.server.address import Address
 
     script = Script(monkeypatch, [cut([])], final=cut([SECOND] * 10, 0))
     job = Job(Way("http", Address("h", 1)), ((b"",),), 1, 5, 5)

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trtkit.perf.records import Recorder, concatenate
-from trtkit.perf.transport import Failure
+from trtkit.perf.loop.records import Recorder, concatenate
+from trtkit.perf.transports.base import Failure
 
 ROW = st.tuples(
     st.integers(0, 1000),  # intended
@@ -36,7 +36,7 @@ def recorded(rows, streams):
 
 def as_rows(records):
     """Every row with its responses' times and its failure's kind, for comparison."""
-    kinds = [None, *(failure.kind for failure in records.failures)]
+    kinds = ["", *(failure.kind for failure in records.failures)]
     times = iter(records.response_ns.tolist())
     rows = []
     for place in range(len(records)):

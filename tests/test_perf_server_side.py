@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from conftest import ECHO_CONFIG, ECHO_MODEL, write_model
 from trtkit.errors import ServerError
-from trtkit.perf.address import parse_address
-from trtkit.perf.control import open_control
-from trtkit.perf.server_side import composing_models, difference, figures_over, snapshot
+from trtkit.perf.server.address import parse_address
+from trtkit.perf.server.control import open_control
+from trtkit.perf.server.server_side import composing_models, difference, figures_over, snapshot
 from trtkit.server import serve
 
 

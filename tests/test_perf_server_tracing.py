@@ -10,9 +10,9 @@ import urllib.request
 import pytest
 
 from trtkit.errors import ProjectError
-from trtkit.perf.address import parse_address
-from trtkit.perf.control import open_control
-from trtkit.perf.server_tracing import server_tracing
+from trtkit.perf.server.address import parse_address
+from trtkit.perf.server.control import open_control
+from trtkit.perf.server.server_tracing import server_tracing
 from trtkit.server import serve
 
 pytestmark = pytest.mark.triton

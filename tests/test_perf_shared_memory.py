@@ -26,15 +26,15 @@ from tritonclient.http import InferenceServerClient
 from conftest import processes
 from perf_wire import DATATYPES, TYPES, ask_grpc, ask_http, values, write_models
 from trtkit.errors import ProjectError, ServerError, ServerUnavailableError
-from trtkit.perf import cuda_memory, shared_memory, system_memory
-from trtkit.perf.address import Address, parse_address
-from trtkit.perf.cuda_memory import CudaMemory
-from trtkit.perf.decode import grpc_answer, http_answer
-from trtkit.perf.encode import grpc_request, http_request
-from trtkit.perf.placement import output_sizes
-from trtkit.perf.pool import Request
-from trtkit.perf.shared_memory import SharedMemory
-from trtkit.perf.system_memory import SystemMemory, sweep
+from trtkit.perf.data.pool import Request
+from trtkit.perf.encoding.decode import grpc_answer, http_answer
+from trtkit.perf.encoding.encode import grpc_request, http_request
+from trtkit.perf.encoding.placement import output_sizes
+from trtkit.perf.memory import cuda_memory, shared_memory, system_memory
+from trtkit.perf.memory.cuda_memory import CudaMemory
+from trtkit.perf.memory.shared_memory import SharedMemory
+from trtkit.perf.memory.system_memory import SystemMemory, sweep
+from trtkit.perf.server.address import Address, parse_address
 from trtkit.server import RunningServer, serve
 
 PROTOCOLS = ("http", "grpc")
@@ -195,9 +195,9 @@ def test_no_server_is_one_sentence(protocol):
 CLIENT = """
 import sys, time
 import numpy as np
-from trtkit.perf.address import parse_address
-from trtkit.perf.pool import Request
-from trtkit.perf.shared_memory import SharedMemory
+from trtkit.perf.server.address import parse_address
+from trtkit.perf.data.pool import Request
+from trtkit.perf.memory.shared_memory import SharedMemory
 
 asked = Request("every_type", "", {"x_FP32": np.zeros((1, 4), np.float32)})
 try:

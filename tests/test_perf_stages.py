@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from conftest import ECHO_CONFIG, write_model
 from trtkit.errors import ServerError
-from trtkit.perf.address import parse_address
-from trtkit.perf.control import open_control
-from trtkit.perf.ensemble_graph import Step, ensemble_graph, longest_path, steps_of
-from trtkit.perf.server_side import ServerFigures, composing_models, figures_over, snapshot
-from trtkit.perf.stages import breakdown, model_stages
+from trtkit.perf.server.address import parse_address
+from trtkit.perf.server.control import open_control
+from trtkit.perf.server.ensemble_graph import Step, ensemble_graph, longest_path, steps_of
+from trtkit.perf.server.server_side import ServerFigures, composing_models, figures_over, snapshot
+from trtkit.perf.server.stages import breakdown, model_stages
 from trtkit.server import serve
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from perf_records import array, streamed, unary
 from trtkit.errors import ProjectError
-from trtkit.perf.goodput import goodput_of, parse_slos
-from trtkit.perf.histogram import counts, encoded, merge, percentile_ns
-from trtkit.perf.latency import PERCENTILES, latency_statistics, nearest_rank, percentile_of
-from trtkit.perf.student import mean_interval, p_value, quantile
+from trtkit.perf.statistics.goodput import goodput_of, parse_slos
+from trtkit.perf.statistics.histogram import counts, encoded, merge, percentile_ns
+from trtkit.perf.statistics.latency import PERCENTILES, latency_statistics, nearest_rank, percentile_of
+from trtkit.perf.statistics.student import mean_interval, p_value, quantile
 
 MILLISECOND = 1_000_000
 P99_99 = Fraction(9999, 10)

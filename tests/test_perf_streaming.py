@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perf_records import SECOND, streamed, unary
-from trtkit.perf.streaming import gaps_ns, streaming_statistics
+from trtkit.perf.statistics.streaming import gaps_ns, streaming_statistics
 
 
 def test_first_response_gaps_and_rates():

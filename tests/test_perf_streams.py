@@ -11,8 +11,8 @@ import pytest
 
 from conftest import ECHO_CONFIG, ECHO_MODEL, write_model
 from perf_loads import kill, loaded, regions, restartable
-from trtkit.perf.report import what_did_not_hold
-from trtkit.perf.streaming import gaps_ns
+from trtkit.perf.reports.report import what_did_not_hold
+from trtkit.perf.statistics.streaming import gaps_ns
 from trtkit.server import serve
 
 pytestmark = pytest.mark.triton

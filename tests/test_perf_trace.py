@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trtkit.errors import DataError
-from trtkit.perf.trace import Payload, Trace, read_fixed_schedule, read_intervals, read_trace
+from trtkit.perf.data.trace import Payload, Trace, read_fixed_schedule, read_intervals, read_trace
 
 SCALE = {"timestamp_ns": 1, "timestamp_us": 10**3, "timestamp_ms": 10**6, "timestamp": 10**6, "timestamp_s": 10**9}
 

@@ -15,10 +15,10 @@ from time import perf_counter_ns
 import pytest
 
 from trtkit.errors import ServerUnavailableError
-from trtkit.perf.address import Address, Tls
-from trtkit.perf.http_transport import HttpTransport
-from trtkit.perf.reactor import Reactor
-from trtkit.perf.transport import TIMEOUT, Failure
+from trtkit.perf.loop.reactor import Reactor
+from trtkit.perf.server.address import Address, Tls
+from trtkit.perf.transports.base import TIMEOUT, Failure
+from trtkit.perf.transports.http_transport import HttpTransport
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from conftest import ECHO_CONFIG, ECHO_MODEL, write_model
 from trtkit.errors import DataError, ServerError
-from trtkit.perf.closeness import Closeness
-from trtkit.perf.pool import Request, one_stream
-from trtkit.perf.references import asked_alone, from_reference
-from trtkit.perf.verify import Verification, Verifier, merged
+from trtkit.perf.checks.closeness import Closeness
+from trtkit.perf.checks.references import asked_alone, from_reference
+from trtkit.perf.checks.verify import Verification, Verifier, merged
+from trtkit.perf.data.pool import Request, one_stream
 from trtkit.project import Tolerance
 from trtkit.server import connect, serve
 

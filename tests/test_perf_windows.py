@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from perf_records import SECOND, streamed, unary
-from trtkit.perf.windows import Window, all_failed, instability, window_of
+from trtkit.perf.statistics.windows import Window, all_failed, instability, window_of
 
 
 def test_a_window_divides_by_its_real_length():

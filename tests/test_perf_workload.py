@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from trtkit.errors import DataError, ProjectError
 from trtkit.perf import batches
-from trtkit.perf.address import Address, parse_address
-from trtkit.perf.control import ModelDescription
-from trtkit.perf.generated import Values, parse_range, random_pool, zero_pool
+from trtkit.perf.data.generated import Values, parse_range, random_pool, zero_pool
+from trtkit.perf.data.pool import Pool, Request, in_order, joined, one_stream
+from trtkit.perf.data.shapes import Axis, ShapeRule, Shapes, parse_shape_rule
+from trtkit.perf.data.unique import distinct, fitting, is_cached, uniquely
+from trtkit.perf.data.workload import checked
 from trtkit.perf.load_levels import parse_levels
-from trtkit.perf.pool import Pool, Request, in_order, joined, one_stream
-from trtkit.perf.shapes import Axis, ShapeRule, Shapes, parse_shape_rule
-from trtkit.perf.unique import distinct, fitting, is_cached, uniquely
-from trtkit.perf.workload import checked
+from trtkit.perf.server.address import Address, parse_address
+from trtkit.perf.server.control import ModelDescription
 
 
 @pytest.mark.parametrize(

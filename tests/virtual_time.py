@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 
-from trtkit.perf.reactor import Timer
-from trtkit.perf.transport import Failure
+from trtkit.perf.loop.reactor import Timer
+from trtkit.perf.transports.base import Failure
 
 MS = 1_000_000
 S = 1_000_000_000

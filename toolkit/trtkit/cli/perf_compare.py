@@ -14,8 +14,8 @@ import click
 from trtkit.cli.common import console, json_option, print_json, write_report
 
 if TYPE_CHECKING:
-    from trtkit.perf.compare import Comparison, Difference, GateResult
-    from trtkit.perf.runs import RunSide
+    from trtkit.perf.statistics.compare import Comparison, Difference, GateResult
+    from trtkit.perf.statistics.runs import RunSide
 
 
 @click.command(
@@ -98,7 +98,7 @@ def compared(first: Iterable[RunSide], second: Iterable[RunSide], fail_if: str) 
     Raises:
         ProjectError: the gate is not understood.
     """
-    from trtkit.perf import compare as comparing
+    from trtkit.perf.statistics import compare as comparing
 
     gate = comparing.parse_gate(fail_if) if fail_if else ()
     sides = [{side.label: side for side in several} for several in (first, second)]
@@ -110,8 +110,8 @@ def compared(first: Iterable[RunSide], second: Iterable[RunSide], fail_if: str) 
 
 def _sides(paths: str) -> list[RunSide]:
     """The loads of one bundle, or of several with commas between them, as runs of the same."""
-    from trtkit.perf.bundle import read_bundle
-    from trtkit.perf.runs import RunSide
+    from trtkit.perf.reports.bundle import read_bundle
+    from trtkit.perf.statistics.runs import RunSide
 
     names = [paths] if Path(paths).exists() else paths.split(",")
     by_label: dict[str, list[Any]] = {}
@@ -124,7 +124,7 @@ def _sides(paths: str) -> list[RunSide]:
 def show(found: Compared, first: str, second: str) -> None:
     """A table for each load, and sentences."""
     from trtkit.cli.perf_results import print_table
-    from trtkit.perf.report import TextTable
+    from trtkit.perf.reports.report import TextTable
 
     out = console()
     columns = ("quantity", "A", "B", "change", "95 % interval", "p", "")

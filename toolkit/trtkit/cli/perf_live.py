@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from trtkit.perf.measurement import Load
-from trtkit.perf.report import milliseconds, plain, rate
-from trtkit.perf.windows import Window
+from trtkit.perf.reports.report import milliseconds, plain, rate
+from trtkit.perf.statistics.windows import Window
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -15,11 +15,11 @@ from trtkit.errors import TrtkitError
 
 if TYPE_CHECKING:
     from trtkit.cli.perf_compare import Compared
-    from trtkit.perf.capacity import Capacity
     from trtkit.perf.measurement import Measurement
     from trtkit.perf.options import Options
-    from trtkit.perf.report import TextTable
-    from trtkit.perf.runs import RunSide
+    from trtkit.perf.reports.report import TextTable
+    from trtkit.perf.statistics.capacity import Capacity
+    from trtkit.perf.statistics.runs import RunSide
 
 _WIDEST = 1000
 
@@ -53,7 +53,7 @@ class Results:
     def read_baseline(self) -> None:
         """Read it before anything is measured, so that a wrong one costs no run."""
         if self.options.baseline:
-            from trtkit.perf.bundle import read_bundle
+            from trtkit.perf.reports.bundle import read_bundle
 
             self.baseline = read_bundle(self.options.baseline)
 
@@ -120,7 +120,7 @@ class Results:
         Raises:
             ProjectError: no load of the baseline was measured.
         """
-        from trtkit.perf.report import what_did_not_hold
+        from trtkit.perf.reports.report import what_did_not_hold
 
         if not self.measurements:
             return ""
@@ -139,14 +139,14 @@ class Results:
         if not self.baseline:
             return None
         from trtkit.cli.perf_compare import compared
-        from trtkit.perf.runs import RunSide, run_of
+        from trtkit.perf.statistics.runs import RunSide, run_of
 
         now = [RunSide(one.load.label, (run_of(one),)) for one in self.measurements]
         return compared(self.baseline, now, self.options.fail_if)
 
     def _print(self) -> None:
         from trtkit.cli.perf_compare import show
-        from trtkit.perf.report import sentences, stage_sentences, tables
+        from trtkit.perf.reports.report import sentences, stage_sentences, tables
 
         for table in tables(self.measurements, data=self.data, stages=self.stages):
             print_table(table)
@@ -167,7 +167,7 @@ class Results:
 
     def _files(self) -> list[Callable[[], None]]:
         """What writes each of the files that were asked for."""
-        from trtkit.perf import bundle, html, junit, pa_files
+        from trtkit.perf.reports import bundle, html, junit, pa_files
 
         asked, found = self.options, self.measurements
         writers: list[tuple[Path | None, Callable[[Path], None]]] = [
@@ -184,7 +184,7 @@ class Results:
         return [lambda path=path, write=write: write(path) for path, write in writers if path]  # type: ignore[misc]
 
     def _cases(self) -> list[Any]:
-        from trtkit.perf.junit import Case, cases_of
+        from trtkit.perf.reports.junit import Case, cases_of
 
         cases = cases_of(self.measurements, self.options.fail_on_errors)
         if self._compared:
@@ -194,7 +194,7 @@ class Results:
 
     @cached_property
     def _context(self) -> dict[str, Any]:
-        from trtkit.perf.context import run_context
+        from trtkit.perf.reports.context import run_context
 
         asked = self.options
         repository = None if asked.url else asked.repository

@@ -7,15 +7,15 @@ The way of the data: ``data`` (requests) → ``encoding`` (bytes) → ``transpor
 that options ask, ``runner.measure`` one load from Python; ``server`` asks the server about itself.
 """
 
-from trtkit.perf.control import ModelDescription, describe
-from trtkit.perf.generated import random_pool
-from trtkit.perf.latency import LatencyStatistics
+from trtkit.perf.data.generated import random_pool
+from trtkit.perf.data.workload import batches
+from trtkit.perf.loop.records import ErrorCount
 from trtkit.perf.measurement import Load, Measurement
-from trtkit.perf.records import ErrorCount
 from trtkit.perf.runner import measure
-from trtkit.perf.server_side import ServerFigures
-from trtkit.perf.windows import Window
-from trtkit.perf.workload import batches
+from trtkit.perf.server.control import ModelDescription, describe
+from trtkit.perf.server.server_side import ServerFigures
+from trtkit.perf.statistics.latency import LatencyStatistics
+from trtkit.perf.statistics.windows import Window
 
 __all__ = [
     "ErrorCount",

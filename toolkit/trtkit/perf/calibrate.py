@@ -8,9 +8,9 @@ import os
 from dataclasses import replace
 
 from trtkit.perf.fleet import run_jobs
+from trtkit.perf.job import Cut
 from trtkit.perf.jobs import Traffic, jobs_of
 from trtkit.perf.measurement import Load
-from trtkit.perf.worker import Cut
 
 _TRIED_S = 0.5
 # a process below this share of a core does not bound the load

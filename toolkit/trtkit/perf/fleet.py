@@ -15,8 +15,9 @@ from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 from trtkit.errors import MeasurementError
-from trtkit.perf.records import concatenate
-from trtkit.perf.worker import Cut, Final, Job, Worker
+from trtkit.perf.job import Cut, Final, Job
+from trtkit.perf.loop.records import concatenate
+from trtkit.perf.worker import Worker
 
 Decide = Callable[[Cut], bool]
 """Given the merged cut of the warm-up, then of each window; says whether the load may end."""

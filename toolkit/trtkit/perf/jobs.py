@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trtkit.perf.job import Arrivals, Job, Way
+from trtkit.perf.loop.sources import SequencePlan
 from trtkit.perf.measurement import Load
-from trtkit.perf.sources import SequencePlan
-from trtkit.perf.worker import Arrivals, Job, Way
 
 if TYPE_CHECKING:
-    from trtkit.perf.verify import Verifier
+    from trtkit.perf.checks.verify import Verifier
 
 Messages = Callable[[int], tuple[tuple[bytes, ...], ...]]
 """The messages of the pool's requests for so many slots: one tuple for all, or one for each slot."""

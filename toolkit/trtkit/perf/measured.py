@@ -7,15 +7,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from trtkit.perf.control import Fetch, ModelDescription
-from trtkit.perf.goodput import Slo
+from trtkit.perf.job import Way
 from trtkit.perf.jobs import Traffic, jobs_of
 from trtkit.perf.measurement import Load, Measurement, Run, ServerSide, judged_cuts, measurement_of
 from trtkit.perf.run import Plan, run_load
-from trtkit.perf.sampler import Sampler
-from trtkit.perf.server_side import composing_models
-from trtkit.perf.windows import Window
-from trtkit.perf.worker import Way
+from trtkit.perf.server.control import Fetch, ModelDescription
+from trtkit.perf.server.sampler import Sampler
+from trtkit.perf.server.server_side import composing_models
+from trtkit.perf.statistics.goodput import Slo
+from trtkit.perf.statistics.windows import Window
 
 # an answer about the model or its statistics takes milliseconds; a server slower than this is in trouble
 CONTROL_TIMEOUT_S = 5.0

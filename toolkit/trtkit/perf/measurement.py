@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from trtkit.perf.goodput import Goodput, Slo, goodput_of
-from trtkit.perf.histogram import encoded
-from trtkit.perf.latency import LatencyStatistics, latency_statistics
-from trtkit.perf.records import ErrorCount, Integers, Records, concatenate
-from trtkit.perf.streaming import StreamingStatistics, streaming_statistics
-from trtkit.perf.student import Interval, mean_interval
-from trtkit.perf.windows import JUDGED, Window, instability, stable_windows, window_of
+from trtkit.perf.loop.records import ErrorCount, Integers, Records, concatenate
+from trtkit.perf.statistics.goodput import Goodput, Slo, goodput_of
+from trtkit.perf.statistics.histogram import encoded
+from trtkit.perf.statistics.latency import LatencyStatistics, latency_statistics
+from trtkit.perf.statistics.streaming import StreamingStatistics, streaming_statistics
+from trtkit.perf.statistics.student import Interval, mean_interval
+from trtkit.perf.statistics.windows import JUDGED, Window, instability, stable_windows, window_of
 
 if TYPE_CHECKING:
-    from trtkit.perf.sampler import Resources, Sample
-    from trtkit.perf.server_side import ServerFigures
-    from trtkit.perf.verify import Verification
-    from trtkit.perf.worker import Cut, Final
+    from trtkit.perf.checks.verify import Verification
+    from trtkit.perf.job import Cut, Final
+    from trtkit.perf.server.sampler import Resources, Sample
+    from trtkit.perf.server.server_side import ServerFigures
 
 # above this share of one core a process's own work is a visible part of every latency
 _BUSY_CLIENT_SHARE = 0.9

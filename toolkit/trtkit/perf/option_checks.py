@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from trtkit.errors import ProjectError
-from trtkit.perf.conditions import CAPACITY, GATE, GOAL, parse
-from trtkit.perf.generated import parse_range
+from trtkit.perf.data.generated import parse_range
+from trtkit.perf.data.shapes import parse_shape_rule
 from trtkit.perf.options import STREAMS, Options
-from trtkit.perf.shapes import parse_shape_rule
+from trtkit.perf.statistics.conditions import CAPACITY, GATE, GOAL, parse
 
 _MOST_LEVELS = 1000
 _MOST_IN_FLIGHT = 10_000  # so many a transport carries

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from trtkit.perf.fleet import Outcome, run_jobs
+from trtkit.perf.job import Cut, Job
+from trtkit.perf.loop.records import concatenate
 from trtkit.perf.measurement import Load, Run
-from trtkit.perf.records import concatenate
-from trtkit.perf.windows import Window, all_failed, stable_windows, window_of
-from trtkit.perf.worker import Cut, Job
+from trtkit.perf.statistics.windows import Window, all_failed, stable_windows, window_of
 
 Watch = Callable[[str], None]
 """Called with ``start`` when the first window begins and with ``window`` at each one's end; the load goes on."""

@@ -9,19 +9,19 @@ from dataclasses import replace
 from typing import Any
 
 from trtkit.errors import ProjectError
-from trtkit.perf.address import Tls, parse_address
-from trtkit.perf.control import ModelDescription, describe_with, open_control
-from trtkit.perf.encode import HttpOptions
+from trtkit.perf.data.pool import Request, one_stream
+from trtkit.perf.data.workload import checked
+from trtkit.perf.encoding.encode import HttpOptions
+from trtkit.perf.encoding.messages import encoded
+from trtkit.perf.job import Way
 from trtkit.perf.jobs import Traffic, slots_of
+from trtkit.perf.loop.sources import SequencePlan
 from trtkit.perf.measured import CONTROL_TIMEOUT_S, Setting, measure_load
 from trtkit.perf.measurement import Load, Measurement
-from trtkit.perf.messages import encoded
-from trtkit.perf.pool import Request, one_stream
 from trtkit.perf.run import Plan
-from trtkit.perf.sources import SequencePlan
-from trtkit.perf.windows import JUDGED, Window
-from trtkit.perf.worker import Way
-from trtkit.perf.workload import checked
+from trtkit.perf.server.address import Tls, parse_address
+from trtkit.perf.server.control import ModelDescription, describe_with, open_control
+from trtkit.perf.statistics.windows import JUDGED, Window
 
 _FEWEST_WINDOWS = 3
 _CONCURRENT_SEQUENCES = 4

@@ -11,32 +11,32 @@ from typing import Any
 
 from trtkit.errors import ProjectError, ServerError
 from trtkit.numerics import Array
-from trtkit.perf.address import Tls, parse_address
-from trtkit.perf.ask import Asker
 from trtkit.perf.calibrate import processes_for
-from trtkit.perf.capacity import Capacity, find_capacity, parse_conditions
-from trtkit.perf.choose import Choice, choose
-from trtkit.perf.closeness import Closeness
-from trtkit.perf.control import Fetch, describe_with, open_control
-from trtkit.perf.diagnose import Diagnosis, diagnose
-from trtkit.perf.encode import HttpOptions
-from trtkit.perf.ensemble_graph import Graph, ensemble_graph
-from trtkit.perf.goodput import parse_slos
+from trtkit.perf.checks.closeness import Closeness
+from trtkit.perf.checks.references import asked_alone
+from trtkit.perf.data.choose import Choice, choose
+from trtkit.perf.data.pool import Pool, in_order
+from trtkit.perf.data.unique import fitting, uniquely
+from trtkit.perf.encoding.encode import HttpOptions
+from trtkit.perf.encoding.messages import datatypes_of
+from trtkit.perf.job import Way
 from trtkit.perf.measured import CONTROL_TIMEOUT_S, Setting, measure_load
 from trtkit.perf.measurement import Load, Measurement
-from trtkit.perf.messages import datatypes_of
 from trtkit.perf.option_checks import check
 from trtkit.perf.options import STREAMS, Options, Point, ServerUrls, loads, search
-from trtkit.perf.pool import Pool, in_order
-from trtkit.perf.references import asked_alone
 from trtkit.perf.run import Plan
 from trtkit.perf.runner import check_kind, check_numbers
-from trtkit.perf.server_tracing import server_tracing
-from trtkit.perf.stages import Stages, breakdown
+from trtkit.perf.server.address import Tls, parse_address
+from trtkit.perf.server.control import Fetch, describe_with, open_control
+from trtkit.perf.server.diagnose import Diagnosis, diagnose
+from trtkit.perf.server.ensemble_graph import Graph, ensemble_graph
+from trtkit.perf.server.server_tracing import server_tracing
+from trtkit.perf.server.stages import Stages, breakdown
+from trtkit.perf.statistics.capacity import Capacity, find_capacity, parse_conditions
+from trtkit.perf.statistics.goodput import parse_slos
+from trtkit.perf.statistics.windows import Window
 from trtkit.perf.traffic import Content, traffic_of
-from trtkit.perf.unique import fitting, uniquely
-from trtkit.perf.windows import Window
-from trtkit.perf.worker import Way
+from trtkit.perf.transports.ask import Asker
 from trtkit.project import Tolerance, find_project
 
 OnResult = Callable[[Measurement, "Stages | None", "Sequence[Diagnosis]"], None]
@@ -311,6 +311,6 @@ def _plan(options: Options, point: Point) -> Plan:
 
 
 def _percentile(measured: Measurement, percentile: int) -> int:
-    from trtkit.perf.latency import percentile_of
+    from trtkit.perf.statistics.latency import percentile_of
 
     return percentile_of(measured.records.latency_ns[measured.records.ok], 10 * percentile)

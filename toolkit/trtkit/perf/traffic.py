@@ -11,20 +11,20 @@ from functools import partial
 
 from trtkit.errors import ProjectError
 from trtkit.numerics import Array
-from trtkit.perf.choose import Choice
-from trtkit.perf.closeness import Closeness
-from trtkit.perf.decode import grpc_answer, http_answer
-from trtkit.perf.encode import HttpOptions
+from trtkit.perf.checks.closeness import Closeness
+from trtkit.perf.checks.verify import Verifier
+from trtkit.perf.data.choose import Choice
+from trtkit.perf.encoding.decode import grpc_answer, http_answer
+from trtkit.perf.encoding.encode import HttpOptions
+from trtkit.perf.encoding.messages import Descriptions, messages_of
+from trtkit.perf.encoding.placement import output_sizes
+from trtkit.perf.job import Way
 from trtkit.perf.jobs import Traffic, slots_of
+from trtkit.perf.loop.sources import SequencePlan
 from trtkit.perf.measurement import Load
-from trtkit.perf.messages import Descriptions, messages_of
+from trtkit.perf.memory.shared_memory import SharedMemory
 from trtkit.perf.options import Options
-from trtkit.perf.placement import output_sizes
 from trtkit.perf.runner import SEQUENCE_LENGTH
-from trtkit.perf.shared_memory import SharedMemory
-from trtkit.perf.sources import SequencePlan
-from trtkit.perf.verify import Verifier
-from trtkit.perf.worker import Way
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ import numpy as np
 
 from trtkit.errors import MeasurementError, ProjectError
 from trtkit.numerics import Array
-from trtkit.perf.closeness import Closeness
+from trtkit.perf.checks.closeness import Closeness
+from trtkit.perf.checks.verify import Verification
+from trtkit.perf.data.pool import Request, one_stream
 from trtkit.perf.load_levels import Levels, Range
 from trtkit.perf.measurement import Measurement
 from trtkit.perf.options import Options, ServerUrls
-from trtkit.perf.pool import Request, one_stream
 from trtkit.perf.session import Given, Hooks, run
-from trtkit.perf.verify import Verification
 from trtkit.project import Project, Tolerance
 from trtkit.server import connect
 from trtkit.signature import Signature

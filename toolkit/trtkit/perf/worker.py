@@ -11,160 +11,29 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle, islice
 from multiprocessing.connection import Connection
 from time import perf_counter_ns, process_time_ns
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from trtkit.errors import TrtkitError
-from trtkit.perf import schedule
-from trtkit.perf.address import Address, Tls
-from trtkit.perf.drive import ClosedLoop, Loop, OpenLoop
-from trtkit.perf.reactor import Reactor
-from trtkit.perf.records import Recorder, Records
-from trtkit.perf.sources import Ids, InTurn, OwnInTurn, SequencePlan, Sequences
-from trtkit.perf.transport import Transport
+from trtkit.perf.job import Cut, Final, Job, Way
+from trtkit.perf.loop.closed import ClosedLoop
+from trtkit.perf.loop.open import OpenLoop
+from trtkit.perf.loop.reactor import Reactor
+from trtkit.perf.loop.records import Recorder
+from trtkit.perf.loop.slots import Loop
+from trtkit.perf.loop.sources import Ids, InTurn, OwnInTurn, Sequences
+from trtkit.perf.transports.base import Transport
 
 if TYPE_CHECKING:
-    from trtkit.perf.verify import Verifier
+    pass
 
 
 # an open loop connects so many slots before it starts, and the others when they are needed
 _OPENED_FIRST = 16
-
-
-@dataclass(frozen=True)
-class Way:
-    """How requests get to the server.
-
-    Attributes:
-        protocol: ``http``, ``grpc``, ``grpc-stream`` or ``generate-stream``.
-        address: the server.
-        tls: how to trust it.
-        headers: of gRPC calls; those of HTTP are in the messages.
-        compression: of gRPC messages: "", ``gzip`` or ``deflate``.
-        timeout_s: deadline of each request, in seconds.
-    """
-
-    protocol: str
-    address: Address
-    tls: Tls = field(default_factory=Tls)
-    headers: tuple[tuple[str, str], ...] = ()
-    compression: str = ""
-    timeout_s: float = 30.0
-
-    @property
-    def streams(self) -> bool:
-        """Whether a request may have several responses."""
-        return self.protocol in {"grpc-stream", "generate-stream"}
-
-
-@dataclass(frozen=True)
-class Arrivals:
-    """When an open loop sends.
-
-    Attributes:
-        kind: ``constant``, ``poisson``, ``ramp``, ``intervals`` or ``times``.
-        rate: requests per second; of a ramp, at its end.
-        first_rate: of a ramp, at its beginning.
-        over_s: a ramp's length in seconds.
-        seed: of Poisson arrivals.
-        times_ns: the gaps of ``intervals``, or the ``times`` themselves.
-    """
-
-    kind: str
-    rate: float = 0.0
-    first_rate: float = 0.0
-    over_s: float = 0.0
-    seed: int = 0
-    times_ns: tuple[int, ...] = ()
-
-    def offsets(self) -> Iterator[int]:
-        """Nanoseconds after the start, ascending."""
-        if self.kind == "constant":
-            return schedule.constant(self.rate)
-        if self.kind == "poisson":
-            return schedule.poisson(self.rate, self.seed)
-        if self.kind == "ramp":
-            return schedule.ramp(self.first_rate, self.rate, self.over_s)
-        if self.kind == "intervals":
-            return schedule.intervals(self.times_ns)
-        return iter(self.times_ns)
-
-
-@dataclass(frozen=True)
-class Job:
-    """A process's share of a load.
-
-    Attributes:
-        way: to the server.
-        messages: of the pool's requests; one tuple for all slots, or one for each slot of this process.
-        slots: requests in flight at most.
-        warmup_ns: length of the warm-up.
-        window_ns: length of a window.
-        order: numbers of the requests in the order to send; the pool's own when empty.
-        limit: how many requests to send in all after which the run ends; None for no limit.
-        arrivals: of an open loop; None for a closed one.
-        concurrency_at: of a closed loop that changes: pairs of nanoseconds after the start and slots.
-        grow: slots to add, each time that every request of the last ones had so many responses; (0, 0) for none.
-            Each slot then sends one request.
-        sequences: how sequences are made; None without.
-        share: this process's number.
-        shares: how many processes there are.
-        verifier: checks the answers; None without.
-    """
-
-    way: Way
-    messages: tuple[tuple[bytes, ...], ...]
-    slots: int
-    warmup_ns: int
-    window_ns: int
-    order: tuple[int, ...] = ()
-    limit: int | None = None
-    arrivals: Arrivals | None = None
-    concurrency_at: tuple[tuple[int, int], ...] = ()
-    grow: tuple[int, int] = (0, 0)
-    sequences: SequencePlan | None = None
-    share: int = 0
-    shares: int = 1
-    verifier: Verifier | None = field(default=None, compare=False)
-
-
-class Cut(NamedTuple):
-    """What happened in a stretch of time, in one process.
-
-    Attributes:
-        records: the requests that ended in it.
-        start_ns: its beginning.
-        end_ns: its end, and the beginning of the next.
-        cpu_ns: CPU time of the process, all threads.
-    """
-
-    records: Records
-    start_ns: int
-    end_ns: int
-    cpu_ns: int
-
-
-class Final(NamedTuple):
-    """The rest of a process's run.
-
-    Attributes:
-        cut: what ended after the last window.
-        drained: whether all requests ended.
-        delayed: requests of an open loop that had to wait for a free slot.
-        unsent: requests whose time had come and that were never sent.
-        verifier: the job's, with what it found.
-    """
-
-    cut: Cut
-    drained: bool
-    delayed: int
-    unsent: int
-    verifier: Verifier | None
 
 
 class Worker:
@@ -252,7 +121,7 @@ class Worker:
         self._loop.sources = [Sequences(ids, build[slot % len(build)], left) for slot in range(job.slots)]
 
     def _sequenced(self, messages: Sequence[bytes], index: int, sequence: int, start: bool, end: bool) -> Any:
-        from trtkit.perf.encode import grpc_sequenced, http_sequenced
+        from trtkit.perf.encoding.encode import grpc_sequenced, http_sequenced
 
         build = http_sequenced if self._job.way.protocol == "http" else grpc_sequenced
         return self._transport.prepare(build(messages[index], sequence, start, end))
@@ -302,15 +171,15 @@ def transport_of(way: Way, keep_answers: bool = False, opened_first: int | None 
     """The transport of a protocol; the arguments are those of the transports."""
     options: dict[str, Any] = {"timeout_s": way.timeout_s, "keep_answers": keep_answers}
     if way.protocol in {"http", "generate-stream"}:
-        from trtkit.perf.http_transport import HttpTransport
+        from trtkit.perf.transports.http_transport import HttpTransport
 
         return HttpTransport(way.address, way.tls, stream=way.streams, opened_first=opened_first, **options)
     options |= {"headers": way.headers, "compression": way.compression}
     if way.protocol == "grpc-stream":
-        from trtkit.perf.grpc_stream import GrpcStreamTransport
+        from trtkit.perf.transports.grpc_stream import GrpcStreamTransport
 
         return GrpcStreamTransport(way.address, way.tls, **options)
-    from trtkit.perf.grpc_transport import GrpcTransport
+    from trtkit.perf.transports.grpc_transport import GrpcTransport
 
     return GrpcTransport(way.address, way.tls, **options)
 

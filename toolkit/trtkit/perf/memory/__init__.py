@@ -1,0 +1,3 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Shared memory for inputs and outputs."""
