@@ -159,7 +159,7 @@ def test_a_run_without_a_success_is_not_compared():
     }  # fmt: skip
     errors = comparison.differences[-1]
     assert (errors.a, errors.b, errors.change, errors.worse) == (0, 1, 1, True)
-    assert "a run has no such value" in check_gate(comparison, parse_gate("p99 > 10%")).undecided[0]
+    assert "a run has no such value" in check_gate(comparison, parse_gate("p99 > 10%")).fired[0]
 
 
 def test_streams_are_compared_by_their_own_quantities():

@@ -108,7 +108,7 @@ def connecting():
         return connection
 
     try:
-        with patch("trtkit.perf.http2_sending.Wire", KeptWire):
+        with patch("trtkit.perf.transports.http2_sending.Wire", KeptWire):
             yield make
     finally:
         for connection, reactor in made:

@@ -60,9 +60,10 @@ def test_no_breakdown_without_figures():
 
 
 def test_a_server_that_is_slower_than_its_client_saw_is_told():
-    found = breakdown(measurement(figures(request_ns=2000)), {})
+    found = breakdown(measurement(figures(request_ns=2_000_000)), {})
     assert found.client_and_network_ns == 0
     assert "above the client's" in found.sentences[0]
+    assert breakdown(measurement(figures(request_ns=400_000)), {}).sentences == ()  # the empty end of a stream
 
 
 def entry(model, inputs, outputs, version=-1):

@@ -62,7 +62,10 @@ class _PerfGroup(click.Group):
             ctx.meta[_COMMAND] = args
             args = []
         ctx.allow_interspersed_args = True
-        return click.Command.parse_args(self, ctx, args)
+        rest = click.Command.parse_args(self, ctx, args)
+        if rest:
+            ctx.fail(f"'{rest[0]}' is one word too many; lists of loads have commas, as in 1,2,4")
+        return rest
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was named, or measure."""

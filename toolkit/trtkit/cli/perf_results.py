@@ -239,14 +239,18 @@ def print_table(table: TextTable) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(title=Text(table.title, style="bold"), title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column in table.columns:
-        shown.add_column(column, justify="left" if column in ("", "model", "load", "quantity") else "right")
-    for cells in table.rows:
-        shown.add_row(*map(Text, cells))
+    def made(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Table, int]:
+        shown = Table(title=Text(table.title, style="bold"), title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for column in columns:
+            shown.add_column(column, justify="left" if column in ("", "model", "load", "quantity") else "right")
+        for cells in rows:
+            shown.add_row(*map(Text, cells))
+        return shown, Measurement.get(out, out.options.update(width=_WIDEST), shown).maximum
+
     out = console()
-    if out.is_terminal:
-        out.print(shown)
-    else:  # nothing is cut in a file
-        wide = Measurement.get(out, out.options.update(width=_WIDEST), shown).maximum
-        Console(highlight=False, width=max(wide, len(table.title), out.width)).print(shown)
+    shown, wide = made(table.columns, table.rows)
+    if out.is_terminal and wide > out.width:  # the other way round: a line for each column
+        lines = [(name, *cells) for name, *cells in zip(table.columns, *table.rows, strict=True)]
+        shown, wide = made(("", *lines[0][1:]), lines[1:])
+    # nothing is cut: what is still too wide wraps on a terminal, and is whole in a file
+    Console(highlight=False, width=max(wide, len(table.title), out.width)).print(shown)

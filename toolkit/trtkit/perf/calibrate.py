@@ -53,6 +53,8 @@ def _tried(load: Load, traffic: Traffic, processes: int) -> tuple[float, float]:
     outcome = run_jobs(jobs_of(tried, traffic), decide)
     if outcome.interrupted:
         raise KeyboardInterrupt
+    if traffic.cursor:
+        traffic.cursor.next += sum(len(part.records) for part in (*cuts, outcome.final.cut)) + traffic.slots
     cut = cuts[-1] if cuts else outcome.final.cut
     duration_ns = max(cut.end_ns - cut.start_ns, 1)
     return len(cut.records) / duration_ns * 1e9, cut.cpu_ns / duration_ns

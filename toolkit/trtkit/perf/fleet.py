@@ -61,33 +61,44 @@ def _run_here(job: Job, decide: Decide) -> Outcome:
     started: list[int] = []
 
     def start() -> int:
+        interruption.armed = True
         started.append(perf_counter_ns() + _LEAD_NS)
         return started[0]
 
     worker = Worker(job, on_cut)
     with _interruption() as interruption:
-        worker.reactor.add(interruption.fd, lambda _mask: interruption.happened(worker.stop))
+        worker.reactor.add(interruption.fd, lambda _mask: interruption.happened(worker.stop, worker.give_up))
         final = worker.run(start)
-    return Outcome(final, started[0], interruption.came)
+    return Outcome(final, started[0], interruption.came > 0)
 
 
 class _Interruption:
-    """Ctrl-C as an event: what was measured is kept. A second one interrupts at once."""
+    """Ctrl-C as an event, once there is something to keep.
+
+    The first one stops the load and waits for what is in flight, a second one does not wait. A third interrupts at
+    once, as every one does before the load has begun.
+    """
 
     def __init__(self) -> None:
         self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
         os.set_blocking(self._write, False)
-        self.came = False
+        self.came = 0
+        self.armed = False
 
-    def happened(self, then: Callable[[], None]) -> None:
+    def happened(self, stop: Callable[[], None], give_up: Callable[[], None]) -> None:
         """The descriptor is ready."""
-        if os.read(self.fd, 64) and not self.came:
-            self.came = True
+        os.read(self.fd, 1)
+        self.came += 1
+        if self.came == 1:
+            stop()
+        else:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            then()
+            give_up()
 
     def noted(self, _signal: int, _frame: Any) -> None:
         """The signal handler."""
+        if not self.armed:
+            raise KeyboardInterrupt
         os.write(self._write, b"i")
 
     def close(self) -> None:
@@ -122,19 +133,21 @@ def _run_processes(jobs: Sequence[Job], decide: Decide) -> Outcome:
         processes = [stack.enter_context(_process(job)) for job in jobs]
         for process in processes:
             _receive(process)  # it is ready
+        interruption.armed = True
         start_ns = perf_counter_ns() + _LEAD_NS * len(processes)
         for process in processes:
             process.pipe.send(start_ns)
         silence_s = _SILENCE_S + max(_longest_s(job) for job in jobs)
         finals = _collect(processes, decide, interruption, silence_s)
-    return Outcome(_merged(finals), start_ns, interruption.came)
+    return Outcome(_merged(finals), start_ns, interruption.came > 0)
 
 
 @contextmanager
 def _process(job: Job) -> Iterator[_Process]:
     ours, theirs = Pipe()
     command = [sys.executable, "-c", _COMMAND, str(theirs.fileno())]
-    with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as process:
+    # in a session of its own: ctrl-C is the parent's business, and a process ends when its pipe does
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True) as process:
         theirs.close()
         ours.send(job)
         try:
@@ -180,7 +193,9 @@ def _collect(
             raise MeasurementError(f"no process of the load generator said anything for {silence_s:g} s")
         for source in ready:
             if source == interruption.fd:
-                interruption.happened(lambda: _tell(processes, finals))
+                interruption.happened(
+                    lambda: _tell(processes, finals, "stop"), lambda: _tell(processes, finals, "give up")
+                )
                 continue
             number = pipes[source]  # type: ignore[index]
             message = _receive(processes[number])
@@ -192,17 +207,17 @@ def _collect(
         while all(cuts) and not (finals or told or interruption.came):
             if decide(_together([waiting.pop(0) for waiting in cuts])):
                 told = True
-                _tell(processes, finals)
+                _tell(processes, finals, "stop")
     rest = [[*cuts[number], finals[number].cut] for number in range(len(processes))]
     return [finals[number]._replace(cut=_in_a_row(parts)) for number, parts in enumerate(rest)]
 
 
-def _tell(processes: Sequence[_Process], finals: dict[int, Final]) -> None:
-    """Tell the processes that have not ended to stop."""
+def _tell(processes: Sequence[_Process], finals: dict[int, Final], word: str) -> None:
+    """Tell the processes that have not ended to stop, or to give up."""
     for number, process in enumerate(processes):
         if number not in finals:
             try:
-                process.pipe.send("stop")
+                process.pipe.send(word)
             except BrokenPipeError:  # it has just ended by itself; its last message says how
                 continue
 
@@ -233,4 +248,5 @@ def _merged(finals: Sequence[Final]) -> Final:
         sum(final.delayed for final in finals),
         sum(final.unsent for final in finals),
         verifiers[0] if verifiers else None,
+        min((final.last_sent_ns for final in finals if final.last_sent_ns), default=0),
     )

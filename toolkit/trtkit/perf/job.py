@@ -87,6 +87,7 @@ class Job:
         warmup_ns: length of the warm-up.
         window_ns: length of a window.
         order: numbers of the requests in the order to send; the pool's own when empty.
+        first: the place in `order` of the first request.
         limit: how many requests to send in all after which the run ends; None for no limit.
         arrivals: of an open loop; None for a closed one.
         concurrency_at: of a closed loop that changes: pairs of nanoseconds after the start and slots.
@@ -104,6 +105,7 @@ class Job:
     warmup_ns: int
     window_ns: int
     order: tuple[int, ...] = ()
+    first: int = 0
     limit: int | None = None
     arrivals: Arrivals | None = None
     concurrency_at: tuple[tuple[int, int], ...] = ()
@@ -139,6 +141,8 @@ class Final(NamedTuple):
         delayed: requests of an open loop that had to wait for a free slot.
         unsent: requests whose time had come and that were never sent.
         verifier: the job's, with what it found.
+        last_sent_ns: when the last request that ended after the last window was sent; of several processes, when the
+            first of them had no more to send. 0 without one.
     """
 
     cut: Cut
@@ -146,3 +150,4 @@ class Final(NamedTuple):
     delayed: int
     unsent: int
     verifier: Verifier | None
+    last_sent_ns: int = 0

@@ -21,7 +21,14 @@ Messages = Callable[[int], tuple[tuple[bytes, ...], ...]]
 """The messages of the pool's requests for so many slots: one tuple for all, or one for each slot."""
 
 _RAMP_STEPS_PER_S = 10
-_DEFAULT_IN_FLIGHT = 1024
+DEFAULT_IN_FLIGHT = 1024
+
+
+@dataclass
+class Cursor:
+    """Where the next load begins in a pool whose requests are to be sent once: the first one not sent yet."""
+
+    next: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Traffic:
         times_ns: gaps or times of requests, from a file.
         grow: (slots, responses) of a periodic concurrency.
         verifier: of the answers; None without.
+        cursor: where each load goes on in the pool; None where each begins at its beginning.
     """
 
     way: Way
@@ -47,6 +55,7 @@ class Traffic:
     times_ns: tuple[int, ...] = ()
     grow: tuple[int, int] = (0, 0)
     verifier: Verifier | None = None
+    cursor: Cursor | None = None
 
 
 def jobs_of(load: Load, traffic: Traffic) -> list[Job]:
@@ -63,6 +72,7 @@ def jobs_of(load: Load, traffic: Traffic) -> list[Job]:
             warmup_ns=round(load.warmup_s * 1e9),
             window_ns=round(load.window_s * 1e9),
             order=traffic.order,
+            first=traffic.cursor.next if traffic.cursor else 0,
             arrivals=_arrivals(load, traffic),
             sequences=traffic.sequences,
             share=share,
@@ -83,7 +93,7 @@ def slots_of(load: Load, sequences: int = 0) -> int:
     """
     if not load.is_open:
         return load.concurrency
-    return sequences or load.max_in_flight or _DEFAULT_IN_FLIGHT
+    return sequences or load.max_in_flight or DEFAULT_IN_FLIGHT
 
 
 def _arrivals(load: Load, traffic: Traffic) -> Arrivals | None:
@@ -100,14 +110,19 @@ def _changing(load: Load, traffic: Traffic, job: Job) -> Job:
     """The job of a closed loop whose concurrency changes."""
     if load.arrival == "periodic":
         first = max(round(load.ramp_from), 1)
-        return replace(job, concurrency_at=((0, first),), grow=traffic.grow)
+        return replace(job, concurrency_at=((0, _share_of(first, job)),), grow=traffic.grow)
     if not load.ramp_s:
         return job
     steps = max(round(load.ramp_s * _RAMP_STEPS_PER_S), 1)
     rise = np.linspace(load.ramp_from, load.concurrency, steps + 1)
     at_ns = np.linspace(0, load.ramp_s * 1e9, steps + 1).round().astype(np.int64)
-    own = [-(-round(slots) // job.shares) for slots in rise.tolist()]
+    own = [_share_of(round(slots), job) for slots in rise.tolist()]
     return replace(job, concurrency_at=tuple(zip(at_ns.tolist(), own, strict=True)))
+
+
+def _share_of(slots: int, job: Job) -> int:
+    """How many of the first slots are of this process: it has every `shares`-th one."""
+    return (slots - job.share + job.shares - 1) // job.shares
 
 
 def weighted_order(weights: Sequence[tuple[Sequence[int], float]], seed: int, length: int = 10_000) -> tuple[int, ...]:

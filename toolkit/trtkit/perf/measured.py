@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trtkit.perf.job import Way
 from trtkit.perf.jobs import Traffic, jobs_of
@@ -54,15 +54,20 @@ def measure_load(load: Load, traffic: Traffic, plan: Plan, setting: Setting) -> 
         MeasurementError: a process of the load died.
     """
     on_window = setting.on_window
+    jobs = jobs_of(load, traffic)
+    load = replace(load, processes=len(jobs))
     with _sampler(load, traffic.way, setting) as sampler:
         run = run_load(
             load,
-            jobs_of(load, traffic),
+            jobs,
             plan,
             on_window=(lambda window: on_window(load, window)) if on_window else None,
             watch=lambda _what: sampler.mark(),
         )
         sampler.stop()
+        if traffic.cursor:
+            sent = [run.warmup, *run.cuts, run.final.cut]
+            traffic.cursor.next += sum(len(cut.records) for cut in sent) + traffic.slots
         side = _side(sampler, load, run)
     verifier = run.final.verifier
     verification = verifier.result() if verifier else None

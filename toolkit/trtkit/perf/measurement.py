@@ -16,7 +16,14 @@ from trtkit.perf.statistics.histogram import encoded
 from trtkit.perf.statistics.latency import LatencyStatistics, latency_statistics
 from trtkit.perf.statistics.streaming import StreamingStatistics, streaming_statistics
 from trtkit.perf.statistics.student import Interval, mean_interval
-from trtkit.perf.statistics.windows import JUDGED, Window, instability, stable_windows, window_of
+from trtkit.perf.statistics.windows import (
+    JUDGED,
+    Window,
+    all_failed,
+    instability,
+    stable_windows,
+    window_of,
+)
 
 if TYPE_CHECKING:
     from trtkit.perf.checks.verify import Verification
@@ -30,6 +37,8 @@ _LITTLE_TOLERANCE = 0.1
 # an open loop that sends later than this, or fewer than this share, is not the load that was asked for
 _LATE_NS = 1_000_000
 _DELIVERED = 0.99
+# fewer requests than this say nothing about a rate
+_ENOUGH = 20
 # fewer windows say nothing about stability
 _FEWEST = 3
 
@@ -188,7 +197,10 @@ def judged_cuts(load: Load, run: Run) -> tuple[Cut, ...]:
     """The windows that are the result: the last ones, as many as are stable together, or all."""
     if run.whole:
         return run.cuts
-    count = stable_windows(windows_of(load, run), load.stability, load.judged_windows, load.percentile)
+    windows = windows_of(load, run)
+    count = stable_windows(windows, load.stability, load.judged_windows, load.percentile)
+    if not count and all_failed(windows, load.judged_windows):
+        return run.cuts  # the server went away: what it answered before is the result
     return run.cuts[-(count or load.judged_windows) :]
 
 
@@ -266,7 +278,7 @@ class Measurement:
     @property
     def every_request_failed(self) -> bool:
         """Whether no request succeeded in any window."""
-        return self.error_count > 0 and not any(window.requests for window in self.windows)
+        return self.error_count > 0 and not np.any(self.all_records.ok)
 
     def to_json(self) -> dict[str, Any]:
         """The form of reports: JSON values only; times in nanoseconds or seconds, as the names say."""
@@ -425,6 +437,7 @@ def _open_warnings(found: Measurement, final: Final) -> list[str]:
     if final.unsent:
         sentences.append(f"{final.unsent:,} requests were due and never sent: the server is slower than the schedule")
     sent = len(found.records) / found.duration_s
-    if load.request_rate and not load.ramp_s and sent < _DELIVERED * load.request_rate:
+    enough = len(found.records) >= _ENOUGH
+    if load.request_rate and not load.ramp_s and enough and sent < _DELIVERED * load.request_rate:
         sentences.append(f"{sent:,.1f} requests/s ended instead of the {load.request_rate:g} that were asked for")
     return sentences

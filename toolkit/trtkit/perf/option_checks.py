@@ -101,6 +101,8 @@ def _levels(options: Options) -> Iterator[ProjectError]:
         return
     if levels.high == 0 and not options.latency_limit_ms:
         yield ProjectError(f"the range of {what} has no end; give one, or the --latency-threshold that ends it")
+    if options.ramp_s and len(levels.parts) > 1:
+        yield ProjectError(f"--ramp goes from one {what} to another; give one range, as in 1:64")
     if levels.high == 0 and (options.find_capacity or options.ramp_s):
         yield ProjectError(f"the range of {what} has no end, which a search and a ramp need; give START:END")
     if options.concurrency and levels.high > _MOST_IN_FLIGHT:
@@ -195,10 +197,28 @@ def _checks(options: Options) -> Iterator[ProjectError]:
         parse(options.goodput, GOAL)
     if options.fail_if:
         parse(options.fail_if, GATE)
-    if options.bundle and options.bundle.is_dir() and any(options.bundle.iterdir()):
+    if options.mix and options.diagnose:
+        yield ProjectError("--diagnose explains one model; measure the models of --mix one after the other for that")
+    yield from _files(options)
+    if options.bundle and options.bundle.exists() and (not options.bundle.is_dir() or any(options.bundle.iterdir())):
         yield ProjectError(f"{options.bundle} exists already and a bundle replaces nothing; name a new folder")
     if options.fail_if and options.baseline is None:
         yield ProjectError("--fail-if is about a difference; give the bundle of an earlier run with --baseline")
+
+
+def _files(options: Options) -> Iterator[ProjectError]:
+    """Reports that cannot be written, or would replace each other."""
+    taken: dict[str, str] = {}
+    for name in ("html", "csv", "junit", "profile_export", "report"):
+        path = getattr(options, name)
+        if path is None:
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        if path.is_dir():
+            yield ProjectError(f"{flag} {path} is a folder; name a file")
+        if str(path.absolute()) in taken:
+            yield ProjectError(f"{flag} and {taken[str(path.absolute())]} would be the same file {path}; name another")
+        taken[str(path.absolute())] = flag
 
 
 def _and(flags: Iterable[str]) -> str:

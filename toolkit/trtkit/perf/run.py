@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from trtkit.perf.fleet import Outcome, run_jobs
-from trtkit.perf.job import Cut, Job
+from trtkit.perf.job import Cut, Final, Job
 from trtkit.perf.loop.records import concatenate
 from trtkit.perf.measurement import Load, Run
 from trtkit.perf.statistics.windows import Window, all_failed, stable_windows, window_of
@@ -70,8 +70,9 @@ def run_load(
     before: list[Cut] = []
     if plan.warmup_requests or (plan.requests and load.warmup_s):
         before.append(_warm_up(load, jobs, plan.warmup_requests))
+        sent = len(before[0].records)
+        jobs = [replace(job, warmup_ns=0, first=job.first + sent) for job in jobs]
     progress = _Progress(load, plan, on_window, watch, before)
-    jobs = [replace(job, warmup_ns=0) if before else job for job in jobs]
     outcome = run_jobs(_limited(jobs, plan.requests), progress.decide)
     return _run_of(load, plan, progress, outcome)
 
@@ -127,7 +128,7 @@ class _Progress:
         self.started_at = ""
         self.cuts: list[Cut] = []
         self._windows: list[Window] = []
-        self._begun: list[Cut] = []
+        self.begun: list[Cut] = []
         self.enough = False
 
     def decide(self, cut: Cut) -> bool:
@@ -139,10 +140,10 @@ class _Progress:
             return False
         if self.enough:  # the load goes on for a moment after that
             return True
-        self._begun.append(cut)
-        if sum(len(part.records) for part in self._begun) < self._plan.window_requests:
+        self.begun.append(cut)
+        if sum(len(part.records) for part in self.begun) < self._plan.window_requests:
             return False
-        cut, self._begun = _joined(self._begun), []
+        cut, self.begun = _joined(self.begun), []
         self.cuts.append(cut)
         self._windows.append(_window(self._load, len(self.cuts), cut))
         self._watch("window")
@@ -154,10 +155,11 @@ class _Progress:
     def _enough(self) -> bool:
         load, plan, windows = self._load, self._plan, self._windows
         lasting = plan.duration_s and any(window.requests for window in windows)  # the server may come back
-        if all_failed(windows, load.judged_windows) and not lasting:
+        if self._nothing_answers() and not lasting:
             return True
         if plan.duration_s:
-            return len(windows) * load.window_s >= plan.duration_s * (1 - 1e-9)
+            lasted_s = (self.cuts[-1].end_ns - self.cuts[0].start_ns) / 1e9
+            return lasted_s >= plan.duration_s * (1 - 1e-3)
         if plan.requests or plan.changes:
             return False
         if len(windows) >= plan.max_windows:
@@ -166,14 +168,21 @@ class _Progress:
             stable_windows(windows, load.stability, load.judged_windows, load.percentile)
         )
 
+    def _nothing_answers(self) -> bool:
+        """Whether the judged windows saw failures only, and as many as can be in flight: else slow answers may come."""
+        last = self._windows[-self._load.judged_windows :]
+        failed = sum(window.errors for window in last)
+        return all_failed(self._windows, self._load.judged_windows) and failed >= self._load.concurrency
+
 
 def _run_of(load: Load, plan: Plan, progress: _Progress, outcome: Outcome) -> Run:
     """The run's parts; where the requests ran out, the last window is what was left of it."""
     cuts, final, warmup = progress.cuts, outcome.final, progress.warmup
+    final = final._replace(cut=_joined([*progress.begun, final.cut]))  # a prolonged window that was not full yet
     if warmup is None:  # it ended within the warm-up
         warmup = Cut(concatenate([]), outcome.start_ns, outcome.start_ns, 0)
     if not cuts or not (progress.enough or outcome.interrupted):
-        cuts = [*cuts, _until_last_send(final.cut)]
+        cuts = [*cuts, _until_last_send(final)]
         rows = final.cut.records
         after = rows.where(rows.last_ns >= cuts[-1].end_ns)
         final = final._replace(cut=Cut(after, cuts[-1].end_ns, final.cut.end_ns, 0))
@@ -188,13 +197,13 @@ def _run_of(load: Load, plan: Plan, progress: _Progress, outcome: Outcome) -> Ru
     )
 
 
-def _until_last_send(cut: Cut) -> Cut:
+def _until_last_send(final: Final) -> Cut:
     """What ended before the last request was sent: after that the load is less than what was asked for.
 
     When that is nothing, or next to nothing of it, the whole cut.
     """
-    sent = cut.records.sent_ns
-    end_ns = int(sent.max()) if len(sent) else cut.end_ns
+    cut = final.cut
+    end_ns = final.last_sent_ns or cut.end_ns
     inside = cut.records.where(cut.records.last_ns < end_ns)  # a stream's last response may be of before the cut
     if 2 * len(inside) < len(cut.records) or end_ns <= cut.start_ns:
         last_ns = int(cut.records.last_ns[-1]) + 1 if len(cut.records) else cut.end_ns

@@ -14,7 +14,7 @@ from trtkit.perf.data.workload import checked
 from trtkit.perf.encoding.encode import HttpOptions
 from trtkit.perf.encoding.messages import encoded
 from trtkit.perf.job import Way
-from trtkit.perf.jobs import Traffic, slots_of
+from trtkit.perf.jobs import DEFAULT_IN_FLIGHT, Traffic, slots_of
 from trtkit.perf.loop.sources import SequencePlan
 from trtkit.perf.measured import CONTROL_TIMEOUT_S, Setting, measure_load
 from trtkit.perf.measurement import Load, Measurement
@@ -100,7 +100,7 @@ def measure(
         concurrency=0 if request_rate else concurrency, request_rate=request_rate,
         arrival=arrival if request_rate else "", seed=seed, batch_size=batch_size, distinct_requests=len(pool),
         warmup_s=warmup_s, window_s=window_s, judged_windows=windows, timeout_s=timeout_s, stability=stability,
-        processes=processes,
+        processes=processes, max_in_flight=DEFAULT_IN_FLIGHT if request_rate else 0,
     )  # fmt: skip
     plan = Plan(windows, max_windows, duration_s=duration_s, requests=requests)
     check_numbers(load, plan)

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trtkit.errors import ProjectError, ServerError
+from trtkit.errors import DataError, ProjectError, ServerError, nearest
 from trtkit.numerics import Array
 from trtkit.perf.calibrate import processes_for
 from trtkit.perf.checks.closeness import Closeness
@@ -20,6 +20,7 @@ from trtkit.perf.data.unique import fitting, uniquely
 from trtkit.perf.encoding.encode import HttpOptions
 from trtkit.perf.encoding.messages import datatypes_of
 from trtkit.perf.job import Way
+from trtkit.perf.jobs import DEFAULT_IN_FLIGHT, Cursor
 from trtkit.perf.measured import CONTROL_TIMEOUT_S, Setting, measure_load
 from trtkit.perf.measurement import Load, Measurement
 from trtkit.perf.option_checks import check
@@ -41,9 +42,12 @@ from trtkit.project import Tolerance, find_project
 
 OnResult = Callable[[Measurement, "Stages | None", "Sequence[Diagnosis]"], None]
 
-_MOST_IN_FLIGHT = 1024
+_FEWEST_WINDOWS = 5
+_IN_MEMORY = 64
 # so many requests that differ from each other are made where the length of the run does not say how many
 _UNIQUE = 100_000
+# and so many when the server is asked for the reference answer to each of them first
+_VERIFIED = 1_000
 
 
 @dataclass(frozen=True)
@@ -140,8 +144,13 @@ class Session:
         }
         for name, description in self._descriptions.items():
             check_kind(name, description, way)
+        self._cursor = Cursor()
         self._sequences = self._wants_sequences()
+        self._check_names()
         self._choice = self._choose()
+        for name in {request.model for request in self._choice.pool.requests} - self._descriptions.keys():
+            self._descriptions[name] = describe_with(fetch, name, "")  # a trace names it
+            check_kind(name, self._descriptions[name], way)
         hooks.on_data(self._choice.pool.origin, **self._known())
         self._http = HttpOptions(
             options.headers, options.input_format, options.output_format, options.compression,
@@ -162,6 +171,15 @@ class Session:
             interval_s=options.metrics_interval_s,
             on_window=hooks.on_window,
         )
+
+    def _check_names(self) -> None:
+        """DataError for outputs that no model has, ModelUnavailableError for models that are not there."""
+        known = [tensor["name"] for one in self._descriptions.values() for tensor in one.metadata.get("outputs", [])]
+        for name in self._options.outputs:
+            if name not in known:
+                raise DataError(f"'{name}' is asked for, which is no output of the model; {nearest(name, known)}")
+        for model, version in self._options.composing:
+            describe_with(self._fetch, model, version)
 
     def _known(self) -> dict[str, Any]:
         """What the server says of itself and of the model."""
@@ -186,10 +204,12 @@ class Session:
             return choice
         datatypes = {key: value for one in self._descriptions.values() for key, value in datatypes_of(one).items()}
         ordered = in_order(choice.pool, choice.order) if choice.order else choice.pool
-        count = max(min(options.requests or _UNIQUE, fitting(ordered)), len(choice.order))
+        # twice the number that is asked for, because the warm-up sends some, too
+        wanted = _VERIFIED if options.verify else max(_UNIQUE, 2 * options.requests)
+        count = max(min(wanted, fitting(ordered)), len(choice.order))
         if not options.unique:
             self._hooks.on_note("the server has a response cache: requests are made different from each other")
-        return replace(choice, pool=uniquely(ordered, count, datatypes), order=())
+        return replace(choice, pool=uniquely(ordered, count, datatypes), order=(), unique=not choice.times_ns)
 
     def _caches(self) -> bool:
         """Whether answers may come from the server's response cache, and nobody chose the data."""
@@ -252,7 +272,7 @@ class Session:
         self._hooks.on_phase(f"{load.label}: warming up")
         names = list(self._descriptions)
         tracing = server_tracing(self._fetch, options.wire, names, options.trace_settings)
-        with tracing, traffic_of(self._content, load, self._hooks.on_note) as traffic:
+        with tracing, traffic_of(self._content, load, self._cursor, self._hooks.on_note) as traffic:
             load = replace(load, processes=options.processes or processes_for(load, traffic))
             measured = measure_load(load, traffic, plan, self._setting)
         stages, found = self._explained(measured)
@@ -264,15 +284,18 @@ class Session:
     def _load(self, point: Point) -> Load:
         options = self._options
         warmup_s = 0.0 if point.ramp_s or point.arrival in {"trace", "schedule", "periodic"} else options.warmup_s
+        # each slot has messages of its own for its area of shared memory
+        most = DEFAULT_IN_FLIGHT if options.shared_memory == "none" else _IN_MEMORY
         return Load(
             model=",".join(self._descriptions), version=options.version, url=str(self._way.address),
             protocol=options.protocol, concurrency=point.concurrency, request_rate=point.request_rate,
             arrival=point.arrival, ramp_from=point.ramp_from, ramp_s=point.ramp_s, seed=options.seed,
             batch_size=options.batch_size, distinct_requests=len(self._choice.pool), warmup_s=warmup_s,
-            window_s=options.window_s, judged_windows=options.windows, timeout_s=options.timeout_s,
+            window_s=_window_s(options), judged_windows=options.windows,
+            timeout_s=options.timeout_s,
             stability=options.stability, percentile=options.percentile, shared_memory=options.shared_memory,
             sequences=self._sequences, processes=max(options.processes, 1),
-            max_in_flight=(options.max_in_flight or _MOST_IN_FLIGHT) if point.arrival else 0,
+            max_in_flight=(options.max_in_flight or most) if point.arrival else 0,
         )  # fmt: skip
 
     def _explained(self, measured: Measurement) -> tuple[Stages | None, list[Diagnosis]]:
@@ -295,6 +318,13 @@ class Session:
         with suppress(ServerError):
             return {name: self._fetch("config", name, version) for name, version in names}
         return {}
+
+
+def _window_s(options: Options) -> float:
+    """The length of a window; a given duration is cut into equal ones, enough of them to judge its stability."""
+    if not options.duration_s:
+        return options.window_s
+    return options.duration_s / max(_FEWEST_WINDOWS, round(options.duration_s / options.window_s))
 
 
 def _plan(options: Options, point: Point) -> Plan:

@@ -19,7 +19,7 @@ from trtkit.perf.encoding.encode import HttpOptions
 from trtkit.perf.encoding.messages import Descriptions, messages_of
 from trtkit.perf.encoding.placement import output_sizes
 from trtkit.perf.job import Way
-from trtkit.perf.jobs import Traffic, slots_of
+from trtkit.perf.jobs import Cursor, Traffic, slots_of
 from trtkit.perf.loop.sources import SequencePlan
 from trtkit.perf.measurement import Load
 from trtkit.perf.memory.shared_memory import SharedMemory
@@ -53,12 +53,13 @@ class Content:
 
 
 @contextmanager
-def traffic_of(content: Content, load: Load, on_note: Callable[[str], None]) -> Iterator[Traffic]:
+def traffic_of(content: Content, load: Load, cursor: Cursor, on_note: Callable[[str], None]) -> Iterator[Traffic]:
     """What is sent, with its shared memory for as long as the context lasts.
 
     Args:
         content: what to send.
         load: how much at a time.
+        cursor: where the load goes on in a pool of requests that are to be sent once.
         on_note: told when the server could not be made to forget the shared memory.
 
     Raises:
@@ -77,9 +78,16 @@ def traffic_of(content: Content, load: Load, on_note: Callable[[str], None]) -> 
             times_ns=content.choice.times_ns,
             grow=(options.periodic[2], options.request_period) if options.periodic else (0, 0),
             verifier=_verifier(content, memory),
+            cursor=cursor if content.choice.unique else None,
         )
     if memory is not None and memory.left_behind:
         on_note(memory.left_behind)
+    if content.choice.unique and cursor.next > len(requests):
+        on_note(
+            f"all {len(requests):,} different requests were sent and began again, so a cache may have answered; "
+            "measure for a shorter time, or a number of --requests"
+        )
+        cursor.next %= len(requests)
 
 
 def _memory(content: Content, slots: int) -> SharedMemory:

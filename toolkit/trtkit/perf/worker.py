@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -16,9 +17,9 @@ from functools import partial
 from itertools import cycle, islice
 from multiprocessing.connection import Connection
 from time import perf_counter_ns, process_time_ns
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trtkit.errors import TrtkitError
+from trtkit.errors import ProjectError, TrtkitError
 from trtkit.perf.job import Cut, Final, Job, Way
 from trtkit.perf.loop.closed import ClosedLoop
 from trtkit.perf.loop.open import OpenLoop
@@ -28,12 +29,10 @@ from trtkit.perf.loop.slots import Loop
 from trtkit.perf.loop.sources import Ids, InTurn, OwnInTurn, Sequences
 from trtkit.perf.transports.base import Transport
 
-if TYPE_CHECKING:
-    pass
-
-
 # an open loop connects so many slots before it starts, and the others when they are needed
 _OPENED_FIRST = 16
+# files that a process has open besides its connections, generously
+_OTHER_DESCRIPTORS = 128
 
 
 class Worker:
@@ -68,6 +67,8 @@ class Worker:
         job = self._job
         self._loop = self._make_loop()
         try:
+            if job.way.protocol in {"http", "generate-stream"}:
+                allow_descriptors(job.slots)
             self._transport.open(self.reactor, self._loop, job.slots)
             prepared = [[self._transport.prepare(message) for message in messages] for messages in job.messages]
             self._give_sources(prepared)
@@ -84,12 +85,15 @@ class Worker:
             self.reactor.close()
         waiting = self._loop.waiting if isinstance(self._loop, OpenLoop) else 0
         delayed = self._loop.delayed if isinstance(self._loop, OpenLoop) else 0
-        return Final(self._cut(), self._drained, delayed, waiting, job.verifier)
+        rest = self._cut()
+        last_sent_ns = int(rest.records.sent_ns.max()) if len(rest.records) else 0
+        return Final(rest, self._drained, delayed, waiting, job.verifier, last_sent_ns)
 
     def _make_loop(self) -> Loop:
         job = self._job
         check = job.verifier.check if job.verifier else None
-        options: dict[str, Any] = {"streams": job.way.streams, "check": check}
+        areas = job.verifier is not None and not job.verifier.in_answer
+        options: dict[str, Any] = {"streams": job.way.streams, "check": check, "areas": areas}
         parts = (self.reactor, self._transport, self._recorder, job.slots, round(job.way.timeout_s * 1e9))
         if job.arrivals is None:
             return ClosedLoop(*parts, **options)
@@ -101,14 +105,15 @@ class Worker:
     def _give_sources(self, prepared: list[list[Any]]) -> None:
         job, limit = self._job, self._job.limit
         if job.grow[0]:
-            self._loop.sources = [InTurn(prepared[0], [slot % len(prepared[0])], 1) for slot in range(job.slots)]
+            own = [prepared[slot % len(prepared)] for slot in range(job.slots)]
+            self._loop.sources = [InTurn(messages, [slot % len(messages)], 1) for slot, messages in enumerate(own)]
             return
         if job.sequences is None:
             order = job.order or range(len(prepared[0]))
-            shift = len(order) * job.share // job.shares  # processes begin at different requests
+            shift = (job.first + len(order) * job.share // job.shares) % len(order)  # processes begin at different ones
             turned = [*order[shift:], *order[:shift]]
             if job.arrivals is not None and job.arrivals.kind == "times":
-                turned = list(order[job.share :: job.shares])
+                turned = list(islice(cycle(order), job.share, len(order) * job.shares, job.shares))
             if len(prepared) == 1:
                 self._loop.sources = [InTurn(prepared[0], turned, limit)]
             else:
@@ -135,7 +140,10 @@ class Worker:
         if isinstance(self._loop, ClosedLoop):
             self._loop.grow(*job.grow)
             for at_ns, slots in job.concurrency_at:
-                self.reactor.call_at(start_ns + at_ns, partial(self._loop.activate, slots))
+                if at_ns:
+                    self.reactor.call_at(start_ns + at_ns, partial(self._loop.activate, slots))
+                else:
+                    self._loop.activate(slots)
 
     def _end_window(self) -> None:
         if self._stopped:  # the drain is no window: what ends in it is of the final cut
@@ -159,12 +167,31 @@ class Worker:
     def stop(self) -> None:
         """Send nothing more, and end when everything in flight has, or is past its deadline."""
         self._stopped = True
-        self.reactor.call_at(perf_counter_ns() + round(self._job.way.timeout_s * 1.2e9), self._give_up)
+        self.reactor.call_at(perf_counter_ns() + round(self._job.way.timeout_s * 1.2e9), self.give_up)
         self._loop.stop(self.reactor.stop)
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
+        """End without waiting for what is in flight."""
         self._drained = False
         self.reactor.stop()
+
+
+def allow_descriptors(slots: int) -> None:
+    """Allow this process as many sockets as there are slots, up to what the system permits.
+
+    Raises:
+        ProjectError: it permits fewer.
+    """
+    wanted = slots + _OTHER_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise ProjectError(
+            f"{slots} requests in flight over HTTP need {wanted} open files, and this system permits {hard}; "
+            "use fewer (--concurrency, --max-in-flight), more --processes, gRPC, or raise `ulimit -n`"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def transport_of(way: Way, keep_answers: bool = False, opened_first: int | None = None) -> Transport:
@@ -195,6 +222,8 @@ def main() -> None:
         pipe.send(worker.run(lambda: _agree(pipe)))
     except TrtkitError as exc:
         pipe.send(exc)
+    except (EOFError, ConnectionError):  # the parent has ended: nobody wants the rest
+        os._exit(1)
 
 
 def _agree(pipe: Connection) -> int:
@@ -205,9 +234,12 @@ def _agree(pipe: Connection) -> int:
 
 
 def _obey(pipe: Connection, worker: Worker) -> None:
-    """The only word is to stop; when the other end is gone, nobody wants the rest."""
+    """Stop, or give up what is in flight; when the other end is gone, nobody wants the rest."""
     try:
-        pipe.recv()
+        word = pipe.recv()
     except (EOFError, ConnectionError):
         os._exit(1)
-    worker.stop()
+    if word == "stop":
+        worker.stop()
+    else:
+        worker.give_up()

@@ -139,7 +139,7 @@ class Verifier:
         self._expected = expected
         self._decode = decode
         self._closeness = closeness or Closeness()
-        self._in_answer = in_answer
+        self.in_answer = in_answer
         self._batched = batched
         self._reference = reference
         self._known: list[list[bytes]] = [[] for _ in expected]
@@ -168,7 +168,7 @@ class Verifier:
             return None
         mismatch = self._compare(slot, index, expected, answer)
         if mismatch is None:
-            if self._in_answer:
+            if self.in_answer:
                 self._keep(index, answer)
             return None
         self._mismatches += 1

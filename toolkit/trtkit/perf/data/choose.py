@@ -34,11 +34,13 @@ class Choice:
         pool: the requests.
         order: numbers of the requests in the order to send; the pool's own when empty.
         times_ns: the gaps or times of an open loop, from a file; empty otherwise.
+        unique: whether no two requests are equal, and none is to be sent twice.
     """
 
     pool: Pool
     order: tuple[int, ...] = ()
     times_ns: tuple[int, ...] = ()
+    unique: bool = False
 
 
 def choose(

@@ -45,8 +45,8 @@ class ClosedLoop(Loop):
         if self._stopping or not self._started:
             return
         for slot in range(self._active):
-            if not self._sent[slot] and slot not in self._waiting and not self._send(slot, 0):
-                return
+            if not self._sent[slot] and slot not in self._waiting:
+                self._send(slot, 0)
 
     def grow(self, step: int, responses: int) -> None:
         """Activate `step` slots more each time that each request of the last ones had so many responses."""

@@ -117,6 +117,14 @@ _ROWS = tuple(field.name for field in fields(Records) if field.name not in {"fai
 
 def concatenate(parts: Sequence[Records]) -> Records:
     """The rows of several in the order of their ends, failures of one kind together; empty without any part."""
+    merged = parts[0] if len(parts) == 1 else _merged(parts)
+    if bool(np.all(merged.last_ns[1:] >= merged.last_ns[:-1])):
+        return merged
+    return _ordered(merged, np.argsort(merged.last_ns, kind="stable"))
+
+
+def _merged(parts: Sequence[Records]) -> Records:
+    """The rows one part after the other."""
     kinds: dict[str, int] = {}
     failures: list[Failure] = []
     outcomes = []
@@ -130,17 +138,11 @@ def concatenate(parts: Sequence[Records]) -> Records:
     columns = {name: _joined([getattr(part, name) for part in parts]) for name in _ROWS}
     columns["outcome"] = _joined(outcomes)
     times = _joined([part.response_ns for part in parts])
-    merged = Records(**columns, response_ns=times, failures=tuple(failures))
-    order = np.argsort(merged.last_ns, kind="stable")
-    return merged if _ascending(order) else _ordered(merged, order)
+    return Records(**columns, response_ns=times, failures=tuple(failures))
 
 
 def _joined(columns: Sequence[Integers]) -> Integers:
     return np.concatenate(columns) if columns else np.empty(0, np.int64)
-
-
-def _ascending(order: Integers) -> bool:
-    return bool(np.array_equal(order, np.arange(len(order))))
 
 
 def _ordered(records: Records, order: Integers) -> Records:

@@ -17,8 +17,8 @@ from trtkit.perf.transports.base import TIMEOUT, Failure, Transport
 _SHORTEST_SWEEP_NS = 1_000_000
 _LONGEST_SWEEP_NS = 500_000_000
 
-Check = Callable[[int, int, bytes], object]
-"""Called with a slot, the number of the pool's request that it carried, and the answer."""
+Check = Callable[[int, int, bytes | None], object]
+"""Called with a slot, the number of the pool's request that it carried, and the answer; None where it cannot be had."""
 
 
 class Source(Protocol):
@@ -46,6 +46,8 @@ class Loop:
         timeout_ns: a request without a complete response after it has failed.
         streams: whether requests are answered by several responses.
         check: given each successful answer, when the transport keeps answers.
+        areas: whether answers are in areas of the slots, into which the server may still write the answer to a request
+            that was given up; what comes later on such a slot cannot be checked.
     """
 
     def __init__(
@@ -58,10 +60,13 @@ class Loop:
         *,
         streams: bool = False,
         check: Check | None = None,
+        areas: bool = False,
     ) -> None:
         self._reactor, self._transport, self._recorder = reactor, transport, recorder
         self._timeout_ns, self._streams, self._check = timeout_ns, streams, check
         self._plain = not streams and check is None
+        self._areas = areas
+        self._spoiled: set[int] = set()  # slots whose area a request that was given up may still write to
         self._slots = slots
         self._intended = [0] * slots
         self._sent = [0] * slots  # 0: nothing in flight
@@ -109,7 +114,7 @@ class Loop:
     def response(self, slot: int, answer: bytes | None) -> None:
         """A response with content of a stream."""
         self._times[slot].append(perf_counter_ns())
-        if self._check and answer is not None:
+        if self._check:
             self._check(slot, self._index[slot], answer)
 
     def done(self, slot: int, failure: Failure | None, answer: bytes | None) -> None:
@@ -131,8 +136,8 @@ class Loop:
         times = self._times[slot] if self._streams or failure else [now]
         if failure is None and not self._streams:
             self._recorder.row(self._intended[slot], self._sent[slot], now, self._index[slot], self._sequence[slot])
-            if self._check and answer is not None:
-                self._check(slot, self._index[slot], answer)
+            if self._check:
+                self._check(slot, self._index[slot], None if slot in self._spoiled else answer)
             return
         if failure is not None:
             self._sources[slot].failed()
@@ -199,6 +204,8 @@ class Loop:
         for slot, sent_ns in enumerate(self._sent):
             if 0 < sent_ns <= late:
                 self._transport.cancel(slot)
+                if self._areas:
+                    self._spoiled.add(slot)
                 sentence = f"no complete response within {self._timeout_ns / 1e9:g} s"
                 self.done(slot, Failure(TIMEOUT, sentence), None)
         self._reactor.call_at(now + self._sweep_ns(), self._sweep)

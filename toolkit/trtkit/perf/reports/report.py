@@ -12,6 +12,7 @@ from trtkit.perf.reports.report_stages import ensemble_table, stage_sentences, s
 from trtkit.perf.reports.report_text import NONE, TEXT_COLUMNS, TextTable, milliseconds, plain, rate
 from trtkit.perf.server.server_side import ServerFigures
 from trtkit.perf.statistics.latency import LatencyStatistics
+from trtkit.perf.statistics.windows import all_failed
 
 if TYPE_CHECKING:
     from trtkit.perf.server.stages import Stages
@@ -80,7 +81,7 @@ def _result_cells(measurement: Measurement, is_open: bool) -> Iterable[str]:
     if is_open:
         intended = measurement.intended_latency
         yield milliseconds(intended.p99_ns if intended else None)
-    yield from _server_cells(measurement.server)
+    yield from _own_cells(measurement)
     yield f"{measurement.error_count:,}"
     yield _mark(measurement)
 
@@ -100,6 +101,18 @@ def _latency_cells(latency: LatencyStatistics | None) -> list[str]:
     return [milliseconds(value) for value in values]
 
 
+def _own_cells(measurement: Measurement) -> list[str]:
+    """The server's figures of the measured model.
+
+    Nothing for a mix, and no compute time for an ensemble, whose own is the sum of steps that may run side by side;
+    the tables of models and stages have what there is.
+    """
+    if measurement.by_model:
+        return [NONE] * 3
+    queue, compute, batch = _server_cells(measurement.server)
+    return [queue, NONE if measurement.composing else compute, batch]
+
+
 def _server_cells(figures: ServerFigures | None) -> list[str]:
     if figures is None:
         return [NONE] * 3
@@ -108,9 +121,9 @@ def _server_cells(figures: ServerFigures | None) -> list[str]:
 
 
 def _mark(measurement: Measurement) -> str:
-    if measurement.stable:
-        return ""
-    return "all failed" if measurement.errors and not measurement.latency else "unstable"
+    if measurement.errors and not measurement.latency:
+        return "all failed"
+    return "" if measurement.stable else "unstable"
 
 
 def _streaming(measurements: Sequence[Measurement]) -> TextTable:
@@ -155,6 +168,11 @@ def _p50_p99(latency: LatencyStatistics | None) -> tuple[str, str]:
     return (milliseconds(latency.p50_ns), milliseconds(latency.p99_ns)) if latency else (NONE, NONE)
 
 
+def _shown_models(measurement: Measurement) -> tuple[ServerFigures, ...]:
+    own = (measurement.server,) if measurement.by_model and measurement.server else ()
+    return (*own, *measurement.composing)
+
+
 def _models(measurements: Sequence[Measurement]) -> TextTable:
     rows = [
         (
@@ -164,7 +182,7 @@ def _models(measurements: Sequence[Measurement]) -> TextTable:
             *_server_cells(figures),
         )
         for measurement in measurements
-        for figures in measurement.composing
+        for figures in _shown_models(measurement)
     ]
     columns = ("load", "model", "requests", "server queue ms", "server compute ms", "avg batch")
     title = f"The models of {plain(measurements[0].load.model)}, the server's own figures"
@@ -178,7 +196,7 @@ def sentences(measurement: Measurement) -> list[str]:
         lines.append("interrupted: the figures are of what was measured until then")
     if not measurement.stable:
         lines.append(f"not stable: {measurement.reason}")
-    total = sum(window.requests + window.errors for window in measurement.windows)
+    total = len(measurement.all_records)
     for error in measurement.errors:
         lines.append(f"{error.count:,} of {total:,} requests failed ({error.kind}), the first one: {error.message}")
     if measurement.verification:
@@ -224,8 +242,9 @@ def what_is_wrong(measurement: Measurement, fail_on_errors: bool = False) -> str
     """The rest of a sentence that begins with the load; empty when the measurement holds."""
     if measurement.every_request_failed:
         return f"had no successful request ({measurement.errors[0].kind}: {measurement.errors[0].message})"
-    if measurement.latency is None and measurement.errors:
-        last, judged = measurement.errors[0], measurement.load.judged_windows
+    judged = measurement.load.judged_windows
+    if all_failed(measurement.windows, judged):
+        last = measurement.errors[0]
         return f"had no successful request in its last {judged} windows ({last.kind}: {last.message})"
     if not measurement.stable:
         return "is unstable"

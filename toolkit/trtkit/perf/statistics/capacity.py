@@ -274,7 +274,7 @@ def _value(condition: Condition, measurement: Measurement) -> float | None:
     if condition.metric == "throughput":
         return measurement.throughput_infer_per_s
     if condition.metric == "errors":
-        ended = measurement.error_count + sum(window.requests for window in measurement.windows)
+        ended = len(measurement.all_records)
         return float(measurement.error_count) if not condition.unit else measurement.error_count / max(ended, 1)
     if condition.metric == "goodput":
         found = measurement.goodput

@@ -117,9 +117,9 @@ class GateResult:
     """What a gate says.
 
     Attributes:
-        fired: a sentence for each condition that came true: the change is beyond it, and significant.
-        undecided: a sentence for each that nobody can tell: the data do not suffice, or a change beyond it is within
-            what chance may do.
+        fired: a sentence for each condition that came true (the change is beyond it, and significant), and for each
+            that the data do not suffice to judge: a gate that can never close is none.
+        undecided: a sentence for each whose change is beyond it and within what chance may do.
     """
 
     fired: tuple[str, ...]
@@ -176,7 +176,7 @@ def check_gate(comparison: Comparison, gate: Sequence[Condition]) -> GateResult:
     for condition in gate:
         found = by_name[condition.name]
         if found.change is None or found.interval is None:
-            undecided.append(f"{condition}: {condition.name} cannot be judged, because {found.reason}")
+            fired.append(f"{condition}: {condition.name} cannot be judged, because {found.reason}")
         elif condition.holds(found.change) and found.significant:
             fired.append(f"{condition}: {_told(found)}")
         elif condition.holds(found.change):

@@ -15,8 +15,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from trtkit.perf.loop.records import Records
-from trtkit.perf.statistics.latency import latency_statistics, percentile_of
+from trtkit.perf.statistics.latency import nearest_rank
 from trtkit.perf.statistics.student import mean_interval
 
 JUDGED = 5
@@ -40,7 +42,7 @@ class Window:
         p50_ns: median latency from the send; None without a successful request.
         p90_ns: 90th percentile, nearest rank.
         p99_ns: 99th percentile, nearest rank.
-        judged_ns: the percentile by which stability is judged; p90 unless another one was asked for.
+        judged_ns: the percentile by which stability is judged, from the intended time; p90 unless asked otherwise.
         client_cpu_share: CPU time of the client by the window's length; 1.0 is one core.
     """
 
@@ -73,7 +75,14 @@ def window_of(number: int, records: Records, duration_ns: int, cpu_ns: int, perc
     """
     good = records.ok
     latencies = records.latency_ns[good]
-    latency = latency_statistics(latencies)
+    ordered = np.sort(latencies)
+
+    def at(per_mille: int) -> int | None:
+        return nearest_rank(ordered, per_mille) if len(ordered) else None
+
+    # from the intended time: that of an open loop whose server falls behind grows, while the other stays
+    intended = np.sort(records.intended_latency_ns[good])
+    judged = nearest_rank(intended, 10 * (percentile or _STABLE_PERCENTILE)) if len(ordered) else None
     return Window(
         number=number,
         duration_ns=duration_ns,
@@ -81,10 +90,10 @@ def window_of(number: int, records: Records, duration_ns: int, cpu_ns: int, perc
         errors=len(records) - len(latencies),
         responses=int(records.responses[good].sum()),
         requests_per_s=len(latencies) / (duration_ns / 1e9),
-        p50_ns=latency.p50_ns if latency else None,
-        p90_ns=latency.p90_ns if latency else None,
-        p99_ns=latency.p99_ns if latency else None,
-        judged_ns=percentile_of(latencies, 10 * (percentile or _STABLE_PERCENTILE)) if latency else None,
+        p50_ns=at(500),
+        p90_ns=at(900),
+        p99_ns=at(990),
+        judged_ns=judged if len(ordered) else None,
         client_cpu_share=cpu_ns / duration_ns,
     )
 
@@ -116,6 +125,9 @@ def instability(
     if all_failed(windows, judged):
         return f"no request succeeded in the last {judged} windows"
     empty = [str(w.number) for w in last if w.judged_ns is None]
+    failed = sum(w.errors for w in last if w.judged_ns is None)
+    if empty and failed:
+        return f"no request succeeded in window {', '.join(empty)}, and {failed:,} failed"
     if empty:
         return f"no request succeeded in window {', '.join(empty)}; a window has to be longer than a request"
     latency = f"p{percentile or _STABLE_PERCENTILE} latency"

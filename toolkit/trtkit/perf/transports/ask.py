@@ -28,7 +28,11 @@ class Asker:
         self._transport: Transport = transport_of(way, keep_answers=True)
 
     def __enter__(self) -> Asker:
-        self._transport.open(self._reactor, self, 1)
+        try:
+            self._transport.open(self._reactor, self, 1)
+        except BaseException:
+            self._reactor.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,6 +9,7 @@ was seen before is not read again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -46,6 +47,8 @@ class _Head(NamedTuple):
 
 
 _CHUNKED = -3
+_LINE_END = b"\r\n"
+_CONNECTION = re.compile(rb"\r\nconnection:([^\r\n]*)")
 _HEADS: dict[bytes, _Head] = {}
 _MOST_HEADS = 256
 
@@ -65,6 +68,7 @@ class ResponseParser:
     __slots__ = (
         "_body",
         "_buffer",
+        "_chunk",
         "_closes",
         "_head",
         "_keep_all",
@@ -85,6 +89,7 @@ class ResponseParser:
         self._buffer = b""
         self._kept = b""
         self._head = b""
+        self._chunk = 0
         self._body: list[bytes] = []
         self._status = 0
         self._left = _NO_LENGTH
@@ -101,6 +106,11 @@ class ResponseParser:
             ProtocolError: not HTTP/1.x, or bytes follow the end of the response (nothing was asked for them).
         """
         return self._read(data)
+
+    @property
+    def begun(self) -> bool:
+        """Whether some bytes of a response have come that is not complete."""
+        return bool(self._buffer) or self._read != self._read_head
 
     def end(self) -> Response | None:
         """The stream ended: the response whose end that is; None when it cut one short, or none had begun."""
@@ -159,22 +169,36 @@ class ResponseParser:
         return None
 
     def _read_chunks(self, data: bytes) -> Response | None:
-        """``size CRLF data CRLF`` … ``0 CRLF trailers CRLF``; the buffer holds what is not complete yet."""
-        self._buffer += data
-        while True:
-            line, separator, rest = self._buffer.partition(b"\r\n")
+        """``size CRLF data CRLF`` … ``0 CRLF trailers CRLF``; the buffer holds a size line that is not complete yet.
+
+        `_chunk` counts the bytes of the present chunk that are still to come, with the line end after it.
+        """
+        while data:
+            if self._chunk:
+                data = self._take_chunk(data)
+                continue
+            line, separator, rest = (self._buffer + data).partition(b"\r\n")
             if not separator:
+                self._buffer = line
                 return None
+            self._buffer, data = b"", rest
             size = _chunk_size(line)
             if size == 0:
-                self._buffer, self._read = rest, self._read_trailers
-                return self._read_trailers(b"")
-            if len(rest) < size + 2:
-                return None
-            if rest[size : size + 2] != b"\r\n":
-                raise ProtocolError(f"a chunk of {size} bytes is not followed by a line end")
-            self._keep(rest[:size])
-            self._buffer = rest[size + 2 :]
+                self._read = self._read_trailers
+                return self._read_trailers(data)
+            self._chunk = size + 2
+        return None
+
+    def _take_chunk(self, data: bytes) -> bytes:
+        """Take what there is of the present chunk; the bytes after it."""
+        own = data[: self._chunk]
+        body = own[: max(self._chunk - 2, 0)]
+        self._keep(body)
+        self._chunk -= len(own)
+        end = own[len(body) :]
+        if end != _LINE_END[2 - self._chunk - len(end) : 2 - self._chunk]:
+            raise ProtocolError("a chunk is not followed by a line end")
+        return data[len(own) :]
 
     def _read_trailers(self, data: bytes) -> Response | None:
         self._buffer += data
@@ -210,7 +234,8 @@ def _parse_head(head: bytes) -> _Head:
         raise ProtocolError(f"the answer is not HTTP/1.x; it begins with {head[:24]!r}")
     status = int(head[9:12])
     lower = head.lower()
-    closes = b"\r\nconnection: close" in lower or lower.startswith(b"http/1.0")
+    tokens = b",".join(_CONNECTION.findall(lower)).split(b",")
+    closes = b"close" in (token.strip() for token in tokens) or lower.startswith(b"http/1.0")
     if status in _NO_BODY:
         return _Head(status, 0, closes)
     if b"\r\ntransfer-encoding:" in lower:

@@ -72,7 +72,6 @@ class HttpTransport:
             why = self._open(iter(self._connections[:first]))
             if not why:
                 return
-            self.close()
         raise ServerUnavailableError(f"cannot connect to {self.address}: {why}")
 
     def _open(self, waiting: Iterator[_Connection]) -> str:
@@ -81,6 +80,7 @@ class HttpTransport:
             while some := list(islice(waiting, _OPENED_AT_ONCE)):
                 why = self._open_some(opening, some)
                 if why:
+                    self.close()  # while the reactor that carries them is open
                     return why
         return ""
 
@@ -131,13 +131,19 @@ def _ignore(_why: str) -> None:
 class _Connection:
     """The connection of a slot, opened again whenever it is lost; it tells the listener how each request ended."""
 
-    __slots__ = ("_busy", "_events", "_on_open", "_owner", "_parser", "_ready", "_slot", "_waiting", "wire")
+    __slots__ = (
+        "_again", "_busy", "_events", "_on_open", "_owner", "_parser", "_ready", "_request", "_slot", "_used",
+        "_waiting", "wire",
+    )  # fmt: skip
 
     def __init__(self, owner: HttpTransport, slot: int) -> None:
         self._owner, self._slot = owner, slot
         self._events = Events() if owner.stream else None
         self._on_open: OnOpen = _ignore
         self._busy = self._ready = False
+        self._used = False  # whether the connection has carried an answer: a server may close such a one at any time
+        self._again = False  # whether the present request was sent on another connection before
+        self._request = b""
         self._waiting: bytes | None = None
         self.wire: Wire | None = None
 
@@ -147,7 +153,9 @@ class _Connection:
         self._parser = ResponseParser(
             keep=self._owner.keep_answers, on_body=self._on_body if self._events is not None else None
         )
-        self._ready = False
+        self._ready = self._used = False
+        if self._events is not None:
+            self._events = Events()  # what a lost body left over is not of the next one
         self.wire = Wire(reactor, self._owner.endpoint, self)
         self.wire.connect()
 
@@ -165,7 +173,7 @@ class _Connection:
 
     def send(self, request: bytes) -> None:
         """Send one request; what the socket does not take at once follows when it can."""
-        self._busy = True
+        self._busy, self._again, self._request = True, False, request
         if self._ready:
             self.wire.write(request)  # type: ignore[union-attr]
             return
@@ -206,6 +214,10 @@ class _Connection:
         self._on_open(why)
         if not self._busy:
             return
+        if ready and self._used and not self._again and not self._parser.begun:
+            self._again, self._waiting = True, self._request  # an idle connection that the server had closed
+            self.open(self._owner.reactor)
+            return
         response = self._parser.end() if ready else None
         if response is not None:
             self._respond(response, keep=False)
@@ -224,7 +236,7 @@ class _Connection:
             self.wire = None
 
     def _end(self, failure: Failure | None, answer: bytes | None, keep: bool) -> None:
-        self._busy = False
+        self._busy, self._used = False, True
         if not keep:
             self.close()
         self._owner.listener.done(self._slot, failure, answer)

@@ -79,11 +79,16 @@ class Wire:
         self._step: Callable[[], None] | None = self._connected
         self._read_size = _READ_AT_ONCE
         self._closed = False
+        self._fd = -1
         self.queued = 0
 
     def connect(self) -> None:
         """Begin to connect."""
-        plain = socket.socket(self._endpoint.family, socket.SOCK_STREAM)
+        try:
+            plain = socket.socket(self._endpoint.family, socket.SOCK_STREAM)
+        except OSError as exc:  # too many open files
+            self._lose_soon(_words(exc))
+            return
         plain.setblocking(False)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._use(plain)
@@ -139,8 +144,9 @@ class Wire:
         self._closed = True
         self._out.clear()
         self.queued = 0
-        self._reactor.remove(self._fd)
-        self._socket.close()
+        if self._fd >= 0:
+            self._reactor.remove(self._fd)
+            self._socket.close()
 
     def _use(self, used: socket.socket) -> None:
         self._socket, self._fd = used, used.fileno()
