@@ -312,6 +312,29 @@ def test_the_command_shows_an_ensembles_models(zoo, capsys):
     assert "echo (version 1)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("load", [("--requests", "60"), ("--duration", "0.3", "-c", "1,2")])
+def test_requests_that_differ_stay_different_from_the_warm_up_to_the_last_load(zoo, capsys, load):
+    code = perf_command("cached", "--url", zoo.http_url, "--seed", str(len(load)), *load, "--json")
+    found = json.loads(capsys.readouterr().out)["measurements"]
+    assert code in (0, 9)
+    assert sum(one["server"]["success_count"] for one in found) > 50
+    assert [one["server"]["cache_hit_count"] for one in found] == [0] * len(found)
+
+
+def test_a_table_that_is_wider_than_the_terminal_is_turned(capsys, monkeypatch):
+    from rich.console import Console
+
+    from trtkit.cli import perf_results
+    from trtkit.perf.reports.report_text import TextTable
+
+    narrow = Console(width=40, force_terminal=True, no_color=True)
+    monkeypatch.setattr(perf_results, "console", lambda: narrow)
+    columns = ("load", *(f"column {number}" for number in range(9)))
+    perf_results.print_table(TextTable("title", columns, (("concurrency 8", *"123456789"),)))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["column", "8", "9"] in lines
+
+
 def test_an_unstable_result_is_printed_and_ends_with_9(zoo, capsys):
     code = run(
         [

@@ -120,8 +120,6 @@ def kinds(measured):
 @pytest.mark.parametrize(("protocol", "memory"), WAYS)
 @pytest.mark.parametrize("client_processes", [1, 2])
 def test_a_server_that_is_killed_leaves_what_was_measured(echo_repository, protocol, memory, client_processes):
-    if client_processes == 2 and protocol == "grpc-stream":
-        pytest.skip("the same code as for the others")
     with restartable(echo_repository) as (server, _):
         measured = loaded(
             server, "echo", protocol=protocol, shared_memory=memory, processes=client_processes,

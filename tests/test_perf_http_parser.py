@@ -111,6 +111,17 @@ def test_an_http_1_0_server_closes_the_connection():
     assert parser.feed(b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx") == Response(200, b"", True)
 
 
+@pytest.mark.parametrize("words", ["close", "Close", "keep-alive, close", "\tclose ", "upgrade,close"])
+def test_a_server_says_in_several_ways_that_it_closes(words):
+    wire = f"HTTP/1.1 200 OK\r\nConnection:{words}\r\nContent-Length: 0\r\n\r\n".encode()
+    assert ResponseParser().feed(wire).closes
+
+
+def test_a_header_that_only_speaks_of_closing_closes_nothing():
+    wire = b"HTTP/1.1 200 OK\r\nConnection: enclosed\r\nX-Connection: close\r\nContent-Length: 0\r\n\r\n"
+    assert not ResponseParser().feed(wire).closes
+
+
 def test_only_the_beginning_of_a_long_error_body_is_kept():
     response = ResponseParser().feed(with_length(500, b"x" * 1_000_000))
     assert response == Response(500, b"x" * 65536, False)

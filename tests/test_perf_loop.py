@@ -166,6 +166,18 @@ def test_a_deadline_ends_the_request_cancels_it_and_the_slot_goes_on(reactor):
     assert len(rows) > 50
 
 
+def test_an_area_that_a_request_which_was_given_up_may_write_to_is_not_checked(reactor):
+    server, recorder, seen = VirtualServer(reactor, chain([10 * S], repeat(10 * MS)), 9), Recorder(), []
+    loop = ClosedLoop(reactor, server, recorder, 2, S, check=lambda *what: seen.append(what), areas=True)
+    server.open(reactor, loop, 2)
+    server.answer = b"answer"
+    loop.sources = [InTurn(["a"])]
+    loop.start(reactor.now_ns)
+    reactor.run(reactor.now_ns + 2 * S)
+    assert {answer for slot, _, answer in seen if slot == 0} == {None}
+    assert {answer for slot, _, answer in seen if slot == 1} == {b"answer"}
+
+
 def test_stopping_sends_nothing_more_and_waits_for_what_is_in_flight(reactor):
     loop, server, recorder = closed(reactor, repeat(10 * MS), slots=3, workers=3)
     loop.start(reactor.now_ns)

@@ -240,6 +240,41 @@ def test_windows_end_at_their_greatest_number_when_nothing_answers_and_at_the_du
     assert (len(found.cuts), found.whole, found.judged, script.given) == (4, True, True, 5)
 
 
+def test_slow_requests_are_waited_for_when_a_few_others_failed(monkeypatch):
+    refused = [cut([], number, failures=[Failure("HTTP 503", "busy")] * (number == 0)) for number in range(9)]
+    Script(monkeypatch, refused)
+    assert len(run_load(LOAD, [], Plan(windows=3, max_windows=7)).cuts) == 7
+
+
+def test_what_a_server_answered_before_it_went_away_is_the_result():
+    gone = [cut([], number, failures=[Failure("connection", "gone", True)]) for number in range(2, 5)]
+    result = measured([*windows([SECOND] * 2, [SECOND] * 2), *gone])
+    assert result.latency.count == 4
+    assert not result.stable
+    assert result.duration_s == 5.0
+
+
+def test_an_open_loop_that_falls_behind_is_not_stable():
+    cuts = [cut([SECOND // 100] * 10, number, late_ns=number * SECOND) for number in range(1, 4)]
+    result = measured(cuts, OPEN)
+    assert not result.stable
+    assert "p90 latency" in result.reason
+
+
+@pytest.mark.parametrize("shares", [1, 2, 3, 8])
+def test_processes_share_every_step_of_a_ramp(shares):
+    from trtkit.perf.job import Way
+    from trtkit.perf.jobs import Traffic, jobs_of
+    from trtkit.perf.server.address import Address
+
+    load = replace(LOAD, concurrency=8, ramp_from=1, ramp_s=2.0, processes=shares)
+    traffic = Traffic(Way("http", Address("h", 1)), lambda _slots: ((b"",),), 8)
+    steps = [[slots for _, slots in job.concurrency_at] for job in jobs_of(load, traffic)]
+    together = [sum(step) for step in zip(*steps, strict=True)]
+    assert (together[0], together[-1]) == (1, 8)
+    assert together == sorted(together)
+
+
 def test_a_window_waits_for_its_number_of_requests(monkeypatch):
     Script(monkeypatch, windows(*[[SECOND] * 2] * 30))
     found = run_load(LOAD, [], Plan(windows=3, window_requests=5))

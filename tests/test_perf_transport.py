@@ -177,6 +177,43 @@ def test_a_connection_that_is_lost_fails_its_request_and_is_opened_again():
     assert second is None
 
 
+def test_a_request_that_meets_a_closed_idle_connection_is_sent_again():
+    async def handle(reader, writer, number):
+        await question(reader)
+        writer.write(OK)
+        if number == 1:
+            await question(reader)  # and closes the connection in this very moment, without an answer
+
+    assert outcomes_of(handle, 2) == [None, None]
+
+
+def test_a_request_is_sent_again_only_once():
+    async def handle(reader, writer, number):
+        await question(reader)
+        if number == 1:
+            writer.write(OK)
+            await question(reader)
+
+    first, second = outcomes_of(handle, 2)
+    assert (first, second.kind) == (None, "connection")
+
+
+def test_what_a_lost_stream_left_over_is_not_of_the_next_one():
+    async def handle(reader, writer, number):
+        await question(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        if number == 1:
+            writer.write(chunk(b'data: {"error":"no more room"}\n\ndata: {"t'))
+        else:
+            writer.write(chunk(b'data: {"t":1}\n\n') + b"0\r\n\r\n")
+            await reader.read()
+
+    with peer(handle) as address:
+        asker = asked(address, 2, stream=True, keep_answers=True)
+    assert [failure and failure.kind for failure in asker.outcomes] == ["connection", None]
+    assert asker.responses == [b'{"t":1}']
+
+
 def test_a_response_without_a_length_is_complete_when_the_connection_ends():
     async def handle(reader, writer, number):
         await question(reader)

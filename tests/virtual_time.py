@@ -67,6 +67,7 @@ class VirtualServer:
         self.sent: list[tuple[int, int, object]] = []  # time, slot, what
         self.cancelled: list[int] = []
         self._tickets: dict[int, int] = {}
+        self.answer: bytes | None = None
 
     def open(self, reactor, listener, slots) -> None:
         self.listener = listener
@@ -87,7 +88,7 @@ class VirtualServer:
     def _answer(self, slot: int, ticket: int, failure: Failure | None) -> None:
         if self._tickets.get(slot) == ticket:
             del self._tickets[slot]
-            self.listener.done(slot, failure, None)
+            self.listener.done(slot, failure, self.answer)
 
     def cancel(self, slot: int) -> None:
         self.cancelled.append(slot)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="""Say what differs between two runs, by how much, and whether chance explains it.
 
     A and B are bundles that `trtkit perf --bundle` wrote; loads of the same name are compared. With several runs on
