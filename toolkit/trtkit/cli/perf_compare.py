@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         trtkit perf compare before after
         trtkit perf compare before after --fail-if 'p99 > +10%, throughput < -5%'
 
-    A condition of --fail-if comes true only when the change is beyond it and significant; the exit code is then 9."""
+    A condition of --fail-if comes true only when the change is beyond it and significant; the exit code is then 9.""",
 )
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
