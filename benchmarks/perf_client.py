@@ -35,8 +35,9 @@ from peers.load_generators import Turn, perf_analyzer, run_h2load, run_perf_anal
 from onnx_models import matmul_dynamic_batch
 from precision_models import Graph
 from trtkit import perf
+from trtkit.perf.hooks import Hooks
 from trtkit.perf.options import Levels, Options, Range, ServerUrls
-from trtkit.perf.session import Hooks, run
+from trtkit.perf.session import run
 from trtkit.server import RunningServer, serve
 
 CONFIG = """

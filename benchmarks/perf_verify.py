@@ -26,10 +26,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trtkit.perf.hooks import Hooks
 from trtkit.perf.load_levels import Levels, Range
 from trtkit.perf.measurement import Measurement
 from trtkit.perf.options import Options, ServerUrls
-from trtkit.perf.session import Hooks, run
+from trtkit.perf.session import run
 from trtkit.server import RunningServer, serve
 
 SIZES = (1, 2, 3, 5)

@@ -13,10 +13,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from conftest import processes
+from trtkit.perf.hooks import Hooks
 from trtkit.perf.load_levels import Levels, Range
 from trtkit.perf.measurement import Measurement
 from trtkit.perf.options import Options, ServerUrls
-from trtkit.perf.session import Hooks, run
+from trtkit.perf.session import run
 from trtkit.server import RunningServer, start_server
 from trtkit.server.process import Ports
 

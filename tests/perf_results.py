@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from trtkit.perf.load import Load
 from trtkit.perf.loop.records import Records
-from trtkit.perf.measurement import ClientFigures, Load, Measurement
+from trtkit.perf.measurement import ClientFigures, Measurement
 from trtkit.perf.server.ensemble_graph import Step
 from trtkit.perf.server.resources import GpuSample, Sample, resources_over
 from trtkit.perf.server.server_side import BatchFigures, ServerFigures

@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from time import perf_counter_ns
 
 import grpc
 import numpy as np
@@ -16,8 +19,9 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
 from conftest import write_model
-from grpc_peers import Server, frame, prefixed, run
+from grpc_peers import Notes, Server, frame, prefixed, run
 from trtkit.errors import ProjectError
+from trtkit.perf.loop.reactor import Reactor
 from trtkit.perf.server.address import Address, parse_address
 from trtkit.perf.transports import http2
 from trtkit.perf.transports.base import Failure
@@ -254,6 +258,59 @@ def test_a_server_that_ends_connections_by_their_age_loses_no_request():
     assert notes.failures == [None] * 400
     assert sorted(notes.answers) == sorted(message for messages in plan.values() for message in messages)
     assert len(replaced) > 1
+
+
+@contextmanager
+def relay(target, silent):
+    """Passes connections on; the first one's answers only until `silent` is set, while it stays open."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        opened = []
+
+        def pump(source, sink, number, answers):
+            with suppress(OSError):
+                while data := source.recv(65536):
+                    if not (answers and number == 0 and silent.is_set()):
+                        sink.sendall(data)
+
+        def accept():
+            with suppress(OSError):
+                while True:
+                    pair = listener.accept()[0], socket.create_connection(tuple(target)[:2])
+                    number = len(opened)
+                    opened.append(pair)
+                    for ways in (pair, pair[::-1]):
+                        threading.Thread(target=pump, args=(*ways, number, ways[0] is pair[1]), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield Address("127.0.0.1", listener.getsockname()[1])
+        listener.shutdown(socket.SHUT_RDWR)
+        for pair in opened:
+            for one in pair:
+                one.close()
+
+
+def test_a_connection_that_became_silent_is_left():
+    silent = threading.Event()
+    with grpc_server() as behind, relay(behind, silent) as address, closing(Reactor()) as reactor:
+        transport = GrpcTransport(address, timeout_s=5.0)
+        notes = Notes(reactor, transport)
+        notes.plan, notes.expected = {0: [transport.prepare(b"x")] * 6}, 6
+
+        def given_up():
+            transport.cancel(0)
+            notes.done(0, Failure("timeout", "late"), None)
+
+        def on_end(_slot):
+            if len(notes.ends) == 2:
+                silent.set()
+                reactor.call_at(perf_counter_ns() + 300_000_000, given_up)
+
+        notes.on_end = on_end
+        transport.open(reactor, notes, 1)
+        reactor.call_soon(lambda: notes.next(0))
+        reactor.run()
+        transport.close()
+    assert [failure and failure.kind for failure in notes.failures] == [None, None, "timeout", None, None, None]
 
 
 def test_a_server_that_allows_few_streams_is_served_in_turn():

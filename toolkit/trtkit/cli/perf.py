@@ -134,12 +134,13 @@ def measure(word: str | None, given: dict[str, Any], words: list[str]) -> None:
         sys.stderr.write(f"trtkit perf: {remark}\n")
     from trtkit.cli.perf_live import Progress
     from trtkit.perf import session
+    from trtkit.perf.hooks import Hooks
 
     results = Results(options, words)
     results.read_baseline()
     try:
         with _server(options) as urls, Progress(console(stderr=True)) as progress:
-            hooks = session.Hooks(
+            hooks = Hooks(
                 on_window=progress.window, on_phase=progress.phase, on_note=progress.note, on_data=results.set_data,
                 on_result=results.add,
             )  # fmt: skip

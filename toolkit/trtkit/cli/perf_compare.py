@@ -147,7 +147,8 @@ def _cells(difference: Difference) -> Iterable[str]:
     yield "–" if difference.change is None else f"{difference.change:+.1%}{points}"
     interval = difference.interval
     yield "–" if interval is None else f"{interval.low:+.1%} to {interval.high:+.1%}"
-    yield "–" if difference.adjusted is None else f"{difference.adjusted:.3f}"
+    p = difference.adjusted
+    yield "–" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
     yield difference.reason or ("worse" if difference.worse else "better" if difference.better else "not significant")
 
 

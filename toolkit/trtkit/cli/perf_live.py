@@ -7,7 +7,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from trtkit.perf.measurement import Load
+from trtkit.perf.load import Load
 from trtkit.perf.reports.report import milliseconds, plain, rate
 from trtkit.perf.statistics.windows import Window
 

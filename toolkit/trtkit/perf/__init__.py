@@ -9,8 +9,9 @@ that options ask, ``runner.measure`` one load from Python; ``server`` asks the s
 
 from trtkit.perf.data.generated import random_pool
 from trtkit.perf.data.workload import batches
+from trtkit.perf.load import Load
 from trtkit.perf.loop.records import ErrorCount
-from trtkit.perf.measurement import Load, Measurement
+from trtkit.perf.measurement import Measurement
 from trtkit.perf.runner import measure
 from trtkit.perf.server.control import ModelDescription, describe
 from trtkit.perf.server.server_side import ServerFigures

@@ -10,7 +10,7 @@ from dataclasses import replace
 from trtkit.perf.fleet import run_jobs
 from trtkit.perf.job import Cut
 from trtkit.perf.jobs import Traffic, jobs_of
-from trtkit.perf.measurement import Load
+from trtkit.perf.load import Load
 
 _TRIED_S = 0.5
 # a process below this share of a core does not bound the load

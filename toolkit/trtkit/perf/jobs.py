@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trtkit.perf.job import Arrivals, Job, Way
+from trtkit.perf.load import Load
 from trtkit.perf.loop.sources import SequencePlan
-from trtkit.perf.measurement import Load
 
 if TYPE_CHECKING:
     from trtkit.perf.checks.verify import Verifier

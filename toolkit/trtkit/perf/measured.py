@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from trtkit.perf.job import Way
 from trtkit.perf.jobs import Traffic, jobs_of
-from trtkit.perf.measurement import Load, Measurement, Run, ServerSide, judged_cuts, measurement_of
+from trtkit.perf.load import Load
+from trtkit.perf.measurement import Measurement, Run, ServerSide, judged_cuts, measurement_of
 from trtkit.perf.run import Plan, run_load
 from trtkit.perf.server.control import Fetch, ModelDescription
 from trtkit.perf.server.sampler import Sampler

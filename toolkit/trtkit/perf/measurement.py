@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from trtkit.perf.load import Load
 from trtkit.perf.loop.records import ErrorCount, Integers, Records, concatenate
+from trtkit.perf.remarks import remarks
 from trtkit.perf.statistics.goodput import Goodput, Slo, goodput_of
 from trtkit.perf.statistics.histogram import encoded
 from trtkit.perf.statistics.latency import LatencyStatistics, latency_statistics
 from trtkit.perf.statistics.streaming import StreamingStatistics, streaming_statistics
 from trtkit.perf.statistics.student import Interval, mean_interval
 from trtkit.perf.statistics.windows import (
-    JUDGED,
     Window,
     all_failed,
     instability,
@@ -31,85 +32,8 @@ if TYPE_CHECKING:
     from trtkit.perf.server.sampler import Resources, Sample
     from trtkit.perf.server.server_side import ServerFigures
 
-# above this share of one core a process's own work is a visible part of every latency
-_BUSY_CLIENT_SHARE = 0.9
-_LITTLE_TOLERANCE = 0.1
-# an open loop that sends later than this, or fewer than this share, is not the load that was asked for
-_LATE_NS = 1_000_000
-_DELIVERED = 0.99
-# fewer requests than this say nothing about a rate
-_ENOUGH = 20
 # fewer windows say nothing about stability
 _FEWEST = 3
-
-
-@dataclass(frozen=True)
-class Load:
-    """What was asked for.
-
-    Attributes:
-        model: the model's name; of a mix, all names joined by commas.
-        version: its version; empty is the server's choice.
-        url: ``HOST:PORT``.
-        protocol: ``http``, ``grpc``, ``grpc-stream`` or ``generate-stream``.
-        concurrency: requests kept in flight; 0 in an open loop.
-        request_rate: requests per second; 0 in a closed loop, and where a file says the times.
-        arrival: "" (closed loop), ``constant``, ``poisson``, ``intervals``, ``schedule``, ``trace`` or ``periodic``.
-        ramp_from: the concurrency or rate at the start of a ramp.
-        ramp_s: the seconds in which the load changes; 0 for a constant one.
-        seed: of random times, values and orders.
-        batch_size: samples in each request.
-        distinct_requests: how many different requests were sent in turn.
-        warmup_s: discarded time before the first window, in seconds.
-        window_s: length of a window, in seconds.
-        judged_windows: so many windows, the last ones, are judged and merged; more where all together are stable.
-        timeout_s: deadline of each request, in seconds.
-        stability: how precisely throughput and latency have to be known; 0.1 is ±10 %.
-        percentile: of the latency that has to be stable; None for p90.
-        shared_memory: ``none``, ``system`` or ``cuda``.
-        sequences: whether requests belong to sequences.
-        processes: how many processes made the load.
-        max_in_flight: the most requests in flight in an open loop.
-    """
-
-    model: str
-    version: str
-    url: str
-    protocol: str = "http"
-    concurrency: int = 0
-    request_rate: float = 0.0
-    arrival: str = ""
-    ramp_from: float = 0.0
-    ramp_s: float = 0.0
-    seed: int = 0
-    batch_size: int = 1
-    distinct_requests: int = 1
-    warmup_s: float = 1.0
-    window_s: float = 1.0
-    judged_windows: int = JUDGED
-    timeout_s: float = 30.0
-    stability: float = 0.1
-    percentile: int | None = None
-    shared_memory: str = "none"
-    sequences: bool = False
-    processes: int = 1
-    max_in_flight: int = 0
-
-    @property
-    def label(self) -> str:
-        """The load in a few words, for tables."""
-        if self.request_rate:
-            start = f"{self.ramp_from:g} to " if self.ramp_s else ""
-            return f"{start}{self.request_rate:g} requests/s ({self.arrival})"
-        if self.arrival and not self.concurrency:
-            return self.arrival
-        start = f"{self.ramp_from:g} to " if self.ramp_s or self.arrival == "periodic" else ""
-        return f"concurrency {start}{self.concurrency}"
-
-    @property
-    def is_open(self) -> bool:
-        """Whether requests have times, and do not wait for the ones before."""
-        return bool(self.arrival) and self.arrival != "periodic"
 
 
 @dataclass(frozen=True)
@@ -371,7 +295,7 @@ def measurement_of(
         records=records,
         all_records=after,
     )
-    object.__setattr__(found, "warnings", (*warnings, *side.warnings, *_warnings(found, run)))
+    object.__setattr__(found, "warnings", (*warnings, *side.warnings, *remarks(found, run)))
     return found
 
 
@@ -388,56 +312,3 @@ def _by_model(records: Records, models: Sequence[str], duration_s: float) -> tup
             ModelShare(name, len(good) / duration_s, latency_statistics(good.latency_ns), len(own) - len(good))
         )
     return tuple(shares)
-
-
-def _warnings(found: Measurement, run: Run) -> list[str]:
-    """What a reader has to know, in plain sentences."""
-    sentences = []
-    failed = run.warmup.records.errors()
-    if failed:
-        count = sum(error.count for error in failed)
-        sentences.append(f"{count} requests failed during the warm-up ({failed[0].kind}: {failed[0].message})")
-    if not run.judged:
-        sentences.append("stability was not judged: the load was to change, or to be a number of requests")
-    share = found.client.cpu_share / found.client.processes
-    if share >= _BUSY_CLIENT_SHARE:
-        sentences.append(
-            f"the client used {share:.0%} of one core: it is probably the bottleneck, and the server can do more"
-        )
-    if not run.final.drained:
-        sentences.append("some requests were still in flight when the run ended; they were given up")
-    return sentences + (_open_warnings(found, run.final) if found.load.is_open else _closed_warnings(found, run))
-
-
-def _closed_warnings(found: Measurement, run: Run) -> list[str]:
-    load, in_flight = found.load, found.in_flight_mean
-    steady = run.judged and found.stable and not (load.ramp_s or load.arrival or load.sequences)
-    complete = steady and not np.any(~found.records.ok)
-    if not complete or abs(in_flight - load.concurrency) <= _LITTLE_TOLERANCE * load.concurrency:
-        return []
-    return [
-        f"throughput × mean latency is {in_flight:.1f} requests in flight instead of {load.concurrency}: "
-        "the client did not keep up, or the windows are short for such requests"
-    ]
-
-
-def _open_warnings(found: Measurement, final: Final) -> list[str]:
-    load, lag = found.load, found.schedule_lag
-    sentences = []
-    if lag and lag.p99_ns > _LATE_NS:
-        sentences.append(
-            f"requests were sent late, p99 {lag.p99_ns / 1e6:.1f} ms after their time: "
-            "read the latencies from the intended time"
-        )
-    if final.delayed:
-        sentences.append(
-            f"{final.delayed:,} requests had to wait because {load.max_in_flight} were in flight already; "
-            "--max-in-flight allows more"
-        )
-    if final.unsent:
-        sentences.append(f"{final.unsent:,} requests were due and never sent: the server is slower than the schedule")
-    sent = len(found.records) / found.duration_s
-    enough = len(found.records) >= _ENOUGH
-    if load.request_rate and not load.ramp_s and enough and sent < _DELIVERED * load.request_rate:
-        sentences.append(f"{sent:,.1f} requests/s ended instead of the {load.request_rate:g} that were asked for")
-    return sentences

@@ -59,6 +59,8 @@ def check(options: Options) -> None:
 def _models(options: Options) -> Iterator[ProjectError]:
     if not options.models:
         yield ProjectError("no model is named; give MODEL, -m MODEL or --mix MODEL=WEIGHT")
+    if options.version and not options.version.isdigit():
+        yield ProjectError(f"--model-version '{options.version}' is no version; versions are whole numbers")
     if options.mix and options.version:
         yield ProjectError("--model-version is of one model, and --mix names several; leave one of them out")
 

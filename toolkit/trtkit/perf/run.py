@@ -10,8 +10,9 @@ from datetime import datetime, timezone
 
 from trtkit.perf.fleet import Outcome, run_jobs
 from trtkit.perf.job import Cut, Final, Job
+from trtkit.perf.load import Load
 from trtkit.perf.loop.records import concatenate
-from trtkit.perf.measurement import Load, Run
+from trtkit.perf.measurement import Run
 from trtkit.perf.statistics.windows import Window, all_failed, stable_windows, window_of
 
 Watch = Callable[[str], None]

@@ -15,9 +15,10 @@ from trtkit.perf.encoding.encode import HttpOptions
 from trtkit.perf.encoding.messages import encoded
 from trtkit.perf.job import Way
 from trtkit.perf.jobs import DEFAULT_IN_FLIGHT, Traffic, slots_of
+from trtkit.perf.load import Load
 from trtkit.perf.loop.sources import SequencePlan
 from trtkit.perf.measured import CONTROL_TIMEOUT_S, Setting, measure_load
-from trtkit.perf.measurement import Load, Measurement
+from trtkit.perf.measurement import Measurement
 from trtkit.perf.run import Plan
 from trtkit.perf.server.address import Tls, parse_address
 from trtkit.perf.server.control import ModelDescription, describe_with, open_control

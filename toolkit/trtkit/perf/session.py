@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from trtkit.errors import DataError, ProjectError, ServerError, nearest
@@ -15,14 +15,16 @@ from trtkit.perf.calibrate import processes_for
 from trtkit.perf.checks.closeness import Closeness
 from trtkit.perf.checks.references import asked_alone
 from trtkit.perf.data.choose import Choice, choose
-from trtkit.perf.data.pool import Pool, in_order
+from trtkit.perf.data.pool import in_order
 from trtkit.perf.data.unique import fitting, uniquely
 from trtkit.perf.encoding.encode import HttpOptions
 from trtkit.perf.encoding.messages import datatypes_of
+from trtkit.perf.hooks import Given, Hooks
 from trtkit.perf.job import Way
 from trtkit.perf.jobs import DEFAULT_IN_FLIGHT, Cursor
+from trtkit.perf.load import Load
 from trtkit.perf.measured import CONTROL_TIMEOUT_S, Setting, measure_load
-from trtkit.perf.measurement import Load, Measurement
+from trtkit.perf.measurement import Measurement
 from trtkit.perf.option_checks import check
 from trtkit.perf.options import STREAMS, Options, Point, ServerUrls, loads, search
 from trtkit.perf.run import Plan
@@ -35,12 +37,9 @@ from trtkit.perf.server.server_tracing import server_tracing
 from trtkit.perf.server.stages import Stages, breakdown
 from trtkit.perf.statistics.capacity import Capacity, find_capacity, parse_conditions
 from trtkit.perf.statistics.goodput import parse_slos
-from trtkit.perf.statistics.windows import Window
 from trtkit.perf.traffic import Content, traffic_of
 from trtkit.perf.transports.ask import Asker
 from trtkit.project import Tolerance, find_project
-
-OnResult = Callable[[Measurement, "Stages | None", "Sequence[Diagnosis]"], None]
 
 _FEWEST_WINDOWS = 5
 _IN_MEMORY = 64
@@ -48,38 +47,6 @@ _IN_MEMORY = 64
 _UNIQUE = 100_000
 # and so many when the server is asked for the reference answer to each of them first
 _VERIFIED = 1_000
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """Whom a run tells what.
-
-    Attributes:
-        on_window: after each window; has to be short.
-        on_phase: what happens now.
-        on_note: a sentence that should stay on the screen.
-        on_data: where the requests are from; with `server` and `config`, what the server says of itself and the model.
-        on_result: after each load.
-    """
-
-    on_window: Callable[[Load, Window], None] | None = None
-    on_phase: Callable[[str], None] = lambda _sentence: None
-    on_note: Callable[[str], None] = lambda _sentence: None
-    on_data: Callable[..., None] = lambda _origin, **_known: None
-    on_result: OnResult = lambda _measurement, _stages, _diagnoses: None
-
-
-@dataclass(frozen=True)
-class Given:
-    """Requests with their reference answers, instead of those that options name.
-
-    Attributes:
-        pool: the requests, each with its `expected`.
-        closeness: how near answers have to be.
-    """
-
-    pool: Pool
-    closeness: Closeness
 
 
 def run(options: Options, urls: ServerUrls, hooks: Hooks | None = None, given: Given | None = None) -> Capacity | None:

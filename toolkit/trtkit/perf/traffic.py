@@ -20,8 +20,8 @@ from trtkit.perf.encoding.messages import Descriptions, messages_of
 from trtkit.perf.encoding.placement import output_sizes
 from trtkit.perf.job import Way
 from trtkit.perf.jobs import Cursor, Traffic, slots_of
+from trtkit.perf.load import Load
 from trtkit.perf.loop.sources import SequencePlan
-from trtkit.perf.measurement import Load
 from trtkit.perf.memory.shared_memory import SharedMemory
 from trtkit.perf.options import Options
 from trtkit.perf.runner import SEQUENCE_LENGTH

@@ -15,10 +15,11 @@ from trtkit.numerics import Array
 from trtkit.perf.checks.closeness import Closeness
 from trtkit.perf.checks.verify import Verification
 from trtkit.perf.data.pool import Request, one_stream
+from trtkit.perf.hooks import Given, Hooks
 from trtkit.perf.load_levels import Levels, Range
 from trtkit.perf.measurement import Measurement
 from trtkit.perf.options import Options, ServerUrls
-from trtkit.perf.session import Given, Hooks, run
+from trtkit.perf.session import run
 from trtkit.project import Project, Tolerance
 from trtkit.server import connect
 from trtkit.signature import Signature

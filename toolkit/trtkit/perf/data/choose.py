@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trtkit.errors import ProjectError
+from trtkit.errors import DataError, ProjectError
 from trtkit.perf.data.datasets import DataOptions, make_pool, project_pool, trace_pool
 from trtkit.perf.data.folders import image_pool, text_pool
 from trtkit.perf.data.generated import Values, parse_range
@@ -97,6 +97,9 @@ def _pool_of(options: Options, model: str, description: ModelDescription, projec
     recorded = _recorded_shapes(model, options.repository, input_specs(description.metadata).keys())
     data = _data_options(options, recorded)
     size = options.batch_size
+    for flag, named in (("--input", options.input), ("--images", options.images), ("--texts", options.texts)):
+        if named and not named.exists():
+            raise DataError(f"{flag}: there is no file or folder '{named}'")
     if options.images:
         return image_pool(options.images, description, batch_size=size, shapes=data.shapes)
     if options.texts:

@@ -140,13 +140,14 @@ class Call(Stream):
         slot: which of its slots this is.
     """
 
-    __slots__ = ("attempts", "connection", "first", "last", "owner", "prepared", "slot", "timer")
+    __slots__ = ("attempts", "connection", "first", "heard", "last", "owner", "prepared", "slot", "timer")
 
     def __init__(self, owner: GrpcConnections, slot: int) -> None:
         super().__init__()
         self.owner, self.slot = owner, slot
         self.connection: Http2Connection | None = None  # None: it is on none
         self.prepared: Message | None = None
+        self.heard = 0  # how often the server had said something when it began
         self.attempts = 0  # how often the server has turned it away
         self.timer: Timer | None = None  # of the next attempt
         self.first: Head | None = None  # the response's headers

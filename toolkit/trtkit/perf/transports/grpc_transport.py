@@ -45,15 +45,23 @@ class GrpcTransport(GrpcConnections):
         connection = self._connections[call.slot % self._count]
         if connection.closing:
             connection = self._replace(call.slot % self._count)
-        call.connection = connection
+        call.connection, call.heard = connection, connection.heard
         call.first = call.last = call.missing = None
         if call.reader is not None or self.keep_answers:
             call.restart()
         connection.send(call, message)
 
     def cancel(self, slot: int) -> None:
-        """Give the slot's call up: the server is told, the listener is not."""
-        self.calls[slot].give_up()
+        """Give the slot's call up: the server is told, the listener is not.
+
+        When the server has not said a word since the call, a proxy may have lost it without saying so: the next call
+        takes another connection.
+        """
+        call = self.calls[slot]
+        connection = call.connection
+        call.give_up()
+        if connection is not None and connection.heard == call.heard:
+            connection.retire()
 
 
 class _Call(Call):

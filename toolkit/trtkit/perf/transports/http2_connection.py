@@ -123,6 +123,7 @@ class Http2Connection(Sending):
 
     def received(self, data: bytes) -> None:
         """Handle the frames in these bytes; the beginning of one waits for the next bytes."""
+        self.heard += 1
         if self._unread:
             data = self._unread + data
         if not self._ready and not self._begins_well(data):

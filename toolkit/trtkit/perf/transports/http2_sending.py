@@ -66,6 +66,7 @@ class Sending(WireOwner):
         self.streams: dict[int, Stream] = {}
         self.most_streams = most_streams
         self.closing = self.closed = self._ready = False
+        self.heard = 0  # how often the server said something
         self._next = 1
         self._held: deque[Stream] = deque()  # wait for a place
         self._rests: dict[Stream, None] = {}  # begun, but flow control holds bytes back
@@ -181,6 +182,11 @@ class Sending(WireOwner):
             self._queue(stream, stream.message)
         if number == LAST_STREAM:
             self._retire()
+
+    def retire(self) -> None:
+        """Begin no further calls here, because the server seems to be gone; those in flight may end."""
+        self._retire()
+        self._close_when_done()
 
     def _retire(self) -> None:
         """Begin no further calls here: those that wait are sent elsewhere, those in flight may end."""
