@@ -742,6 +742,8 @@ def test_a_cancelled_requests_late_answer_is_not_taken_for_the_next():
     def script(peer, number):
         peer.greet()
         late, _, _ = peer.request()
+        peer.send(frame(http2.PING, 0, 0, b"I'm here"))  # a silent connection would be left
+        assert peer.read() == (http2.PING, http2.ACK, 0, b"I'm here")
         assert peer.read() == (http2.RST_STREAM, 0, late, b"\0\0\0\x08")
         stream, _, _ = peer.request()
         peer.send(*peer.answer(late, b"late"), *peer.answer(stream, b"in time"))
