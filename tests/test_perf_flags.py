@@ -249,6 +249,8 @@ def test_the_page_lists_every_flag_of_perf_analyzer():
         ("m --find-capacity 'p99 < 5 ms' --ramp 5", "leave --ramp out"),
         ("m --find-capacity fast", "fast"),
         ("m --goodput 'speed < 1 s'", "speed"),
+        ("m --goodput 'itl < 20 ms'", "--goodput names itl, which only streamed answers have"),
+        ("m --find-capacity 'ttft < 1 s, itl < 20 ms'", "--find-capacity names ttft and itl"),
         ("m --fail-if 'p99 > +10%'", "--baseline"),
         ("m --fail-if 'p99 > 10' --baseline b", "p99 > 10"),
         ("m --verify -i grpc --streaming", "a stream has several"),

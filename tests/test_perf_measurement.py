@@ -11,13 +11,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from histograms import percentile_ns
 from trtkit.perf.job import Cut, Final
 from trtkit.perf.load import Load
 from trtkit.perf.loop.records import Recorder
 from trtkit.perf.measurement import Run, ServerSide, measurement_of
 from trtkit.perf.run import Plan, run_load
 from trtkit.perf.statistics.goodput import parse_slos
-from trtkit.perf.statistics.histogram import percentile_ns
 from trtkit.perf.transports.base import Failure
 
 SECOND = 1_000_000_000

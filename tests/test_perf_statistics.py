@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from histograms import counts, merge, percentile_ns
 from perf_records import array, streamed, unary
 from trtkit.errors import ProjectError
 from trtkit.perf.statistics.goodput import goodput_of, parse_slos
-from trtkit.perf.statistics.histogram import counts, encoded, merge, percentile_ns
+from trtkit.perf.statistics.histogram import encoded
 from trtkit.perf.statistics.latency import PERCENTILES, latency_statistics, nearest_rank, percentile_of
 from trtkit.perf.statistics.student import mean_interval, p_value, quantile
 

@@ -5,14 +5,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from trtkit.errors import ProjectError
 from trtkit.perf.data.generated import parse_range
 from trtkit.perf.data.shapes import parse_shape_rule
 from trtkit.perf.options import STREAMS, Options
-from trtkit.perf.statistics.conditions import CAPACITY, GATE, GOAL, parse
+from trtkit.perf.statistics.conditions import CAPACITY, GATE, GOAL, Condition, parse, streaming_metrics
 
 _MOST_LEVELS = 1000
 _MOST_IN_FLIGHT = 10_000  # so many a transport carries
@@ -117,7 +117,7 @@ def _levels(options: Options) -> Iterator[ProjectError]:
 def _search(options: Options) -> Iterator[ProjectError]:
     if not options.find_capacity:
         return
-    parse(options.find_capacity, CAPACITY)
+    yield from _only_streamed(options, "--find-capacity", parse(options.find_capacity, CAPACITY))
     for name, flag in {**_LOADS, "ramp_s": "--ramp"}.items():
         if name not in ("concurrency", "request_rate") and getattr(options, name):
             yield ProjectError(f"--find-capacity searches --concurrency or --request-rate; leave {flag} out")
@@ -196,7 +196,7 @@ def _checks(options: Options) -> Iterator[ProjectError]:
     if options.mix and options.shared_memory != "none":
         yield ProjectError("shared memory cannot be used with --mix; measure the models one after the other")
     if options.goodput:
-        parse(options.goodput, GOAL)
+        yield from _only_streamed(options, "--goodput", parse(options.goodput, GOAL))
     if options.fail_if:
         parse(options.fail_if, GATE)
     if options.mix and options.diagnose:
@@ -206,6 +206,16 @@ def _checks(options: Options) -> Iterator[ProjectError]:
         yield ProjectError(f"{options.bundle} exists already and a bundle replaces nothing; name a new folder")
     if options.fail_if and options.baseline is None:
         yield ProjectError("--fail-if is about a difference; give the bundle of an earlier run with --baseline")
+
+
+def _only_streamed(options: Options, flag: str, conditions: Sequence[Condition]) -> Iterator[ProjectError]:
+    """Goals that a request with one response would always reach, or never."""
+    named = streaming_metrics(conditions)
+    if named and options.protocol not in STREAMS:
+        yield ProjectError(
+            f"{flag} names {_and(named)}, which only streamed answers have; add --protocol grpc-stream or "
+            "generate-stream, or name latency"
+        )
 
 
 def _files(options: Options) -> Iterator[ProjectError]:
@@ -225,7 +235,7 @@ def _files(options: Options) -> Iterator[ProjectError]:
 
 def _and(flags: Iterable[str]) -> str:
     *most, last = flags
-    return f"{', '.join(most)} and {last}"
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _other(words: Iterable[str], word: str) -> str:

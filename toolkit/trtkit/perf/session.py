@@ -16,7 +16,7 @@ from trtkit.perf.checks.closeness import Closeness
 from trtkit.perf.checks.references import asked_alone
 from trtkit.perf.data.choose import Choice, choose
 from trtkit.perf.data.pool import in_order
-from trtkit.perf.data.unique import fitting, uniquely
+from trtkit.perf.data.unique import fitting, is_cached, uniquely
 from trtkit.perf.encoding.encode import HttpOptions
 from trtkit.perf.encoding.messages import datatypes_of
 from trtkit.perf.hooks import Given, Hooks
@@ -182,7 +182,7 @@ class Session:
         """Whether answers may come from the server's response cache, and nobody chose the data."""
         options = self._options
         chosen = options.input or options.input_data or options.images or options.texts or options.verify
-        cached = any(one.config.get("response_cache", {}).get("enable") for one in self._descriptions.values())
+        cached = any(is_cached(one.config) for one in self._descriptions.values())
         return cached and not chosen and len(self._descriptions) == 1
 
     def _references(self) -> Sequence[Mapping[str, Array]]:
@@ -210,10 +210,7 @@ class Session:
     def measure_all(self) -> None:
         """Every load in its order."""
         for point in loads(self._options):
-            measured = self._measure(point)
-            if measured.interrupted:
-                raise KeyboardInterrupt
-            if self._past_limit(measured):
+            if self._past_limit(self._measure(point)):
                 return
 
     def _past_limit(self, measured: Measurement) -> bool:
@@ -258,8 +255,7 @@ class Session:
             protocol=options.protocol, concurrency=point.concurrency, request_rate=point.request_rate,
             arrival=point.arrival, ramp_from=point.ramp_from, ramp_s=point.ramp_s, seed=options.seed,
             batch_size=options.batch_size, distinct_requests=len(self._choice.pool), warmup_s=warmup_s,
-            window_s=_window_s(options), judged_windows=options.windows,
-            timeout_s=options.timeout_s,
+            window_s=_window_s(options), judged_windows=options.windows, timeout_s=options.timeout_s,
             stability=options.stability, percentile=options.percentile, shared_memory=options.shared_memory,
             sequences=self._sequences, processes=max(options.processes, 1),
             max_in_flight=(options.max_in_flight or most) if point.arrival else 0,

@@ -49,10 +49,8 @@ class Worker:
         opened_first = None if job.arrivals is None else _OPENED_FIRST
         self._transport = transport_of(job.way, job.verifier is not None, opened_first)
         self._recorder = Recorder()
-        self._cuts = 0
         self._drained = True
         self._stopped = False
-        self.ended_early = False
 
     def run(self, start: Callable[[], int]) -> Final:
         """Send until `stop` is called or the requests have run out; then wait for what is in flight.
@@ -72,7 +70,7 @@ class Worker:
             self._transport.open(self.reactor, self._loop, job.slots)
             prepared = [[self._transport.prepare(message) for message in messages] for messages in job.messages]
             self._give_sources(prepared)
-            self._loop.exhausted = self._run_out
+            self._loop.exhausted = self.reactor.stop
             gc.collect()
             gc.freeze()  # the garbage collector does not walk everything that is there while latencies are taken
             start_ns = start()
@@ -159,10 +157,6 @@ class Worker:
         start_ns, start_cpu_ns = self._at_ns, self._cpu_ns
         self._at_ns, self._cpu_ns = perf_counter_ns(), process_time_ns()
         return Cut(self._recorder.cut(), start_ns, self._at_ns, self._cpu_ns - start_cpu_ns)
-
-    def _run_out(self) -> None:
-        self.ended_early = True
-        self.reactor.stop()
 
     def stop(self) -> None:
         """Send nothing more, and end when everything in flight has, or is past its deadline."""

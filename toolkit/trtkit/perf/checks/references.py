@@ -1,13 +1,12 @@
 # SPDX-FileCopyrightText: trtkit contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Reference answers: the user's, the server's own when nothing else runs, or those of a model's reference."""
+"""Reference answers: the user's, or the server's own when nothing else runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from trtkit.errors import DataError
-from trtkit.numerics import Array
 from trtkit.perf.checks.closeness import Closeness
 from trtkit.perf.checks.verify import Answer
 from trtkit.perf.data.pool import Pool, Request
@@ -51,10 +50,3 @@ def _check_repeats(index: int, model: str, first: Answer, second: Answer, closen
                 "answers that depend on chance or on earlier requests have no reference: give validation_data, or "
                 "measure without --verify"
             )
-
-
-def from_reference(pool: Pool, reference: Callable[[Mapping[str, Array]], Answer]) -> list[Answer]:
-    """The reference answer of each request: its `expected`, or what a model's own reference gives for its inputs."""
-    return [
-        request.expected if request.expected is not None else reference(request.inputs) for request in pool.requests
-    ]

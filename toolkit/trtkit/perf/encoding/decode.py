@@ -26,8 +26,6 @@ Read = Callable[[str, "int | None"], bytes]
 """
 
 _CHUNK = re.compile(rb"([0-9a-fA-F]+)[^\r\n]*\r\n")
-# fields of an answer of the generate extension that are no outputs
-_NO_OUTPUTS = ("id", "model_name", "model_version")
 
 
 def http_answer(answer: bytes, read: Read | None = None) -> dict[str, Array]:
@@ -162,24 +160,3 @@ def _typed_contents(tensor: Any) -> list[Any]:
     filled = tensor.contents.ListFields()
     values = list(filled[0][1]) if filled else []
     return [value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value for value in values]
-
-
-def generate_answer(event: bytes, datatypes: Mapping[str, str]) -> dict[str, Array]:
-    """The outputs in one event of ``generate_stream``.
-
-    Args:
-        event: the event's data, a JSON object.
-        datatypes: the KServe v2 data type of each output, by name; other fields are left out.
-
-    Returns:
-        Arrays of one axis, because the extension does not say shapes.
-
-    Raises:
-        DataError: not a JSON object, or elements of another type.
-    """
-    outputs = {}
-    for name, value in _json_object(event).items():
-        if name in datatypes and name not in _NO_OUTPUTS:
-            values = value if isinstance(value, list) else [value]
-            outputs[name] = tensor_from_values(values, datatypes[name], [len(values)])
-    return outputs

@@ -4,9 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from fractions import Fraction
-
 import numpy as np
 from hdrh.histogram import HdrHistogram
 
@@ -22,39 +19,9 @@ def encoded(latencies_ns: Latencies) -> str:
     It covers 1 µs to 1 h, what is beyond is counted at the end, and keeps three digits: a latency read from it is
     off by less than 0.1 % or 1 µs, whichever is more.
     """
-    histogram = _empty()
+    histogram = HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS)
     values = np.clip((latencies_ns + 500) // 1000, _LOWEST_US, _HIGHEST_US)
     drop = np.maximum(np.frexp(values.astype(np.float64))[1] - _KEPT_BITS, 0)  # what the format does not keep
     for value, count in zip(*np.unique(values >> drop << drop, return_counts=True), strict=True):
         histogram.record_value(int(value), int(count))
     return str(histogram.encode(), "ascii")
-
-
-def merge(histograms: Sequence[str]) -> str:
-    """The histogram of all latencies of several histograms; of none without any."""
-    merged = _empty()
-    for text in histograms:
-        merged.decode_and_add(text)
-    return str(merged.encode(), "ascii")
-
-
-def counts(histogram: str) -> list[tuple[int, int]]:
-    """The filled steps of a histogram, ascending: the largest latency of each in microseconds, and its count."""
-    decoded = HdrHistogram.decode(histogram)
-    steps = [(step.value_iterated_to, step.count_added_in_this_iter_step) for step in decoded.get_recorded_iterator()]
-    return [(int(decoded.get_highest_equivalent_value(value)), int(count)) for value, count in steps]
-
-
-def percentile_ns(histogram: str, per_mille: int | Fraction) -> int:
-    """The nearest-rank percentile of a histogram that is not empty, in nanoseconds, to the histogram's precision."""
-    steps = counts(histogram)
-    rank = -int(-per_mille * sum(count for _, count in steps) // 1000)
-    for value_us, count in steps:
-        rank -= count
-        if rank <= 0:
-            return value_us * 1000
-    raise ValueError("an empty histogram has no percentiles")
-
-
-def _empty() -> HdrHistogram:
-    return HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS)
