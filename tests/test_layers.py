@@ -19,7 +19,7 @@ ORDER = (
     "errors", "dtypes", "compat", "parts", "images", "signature", "project", "artifacts", "numerics", "tolerance",
     "metrics", "samples", "export", "precision", "engine", "targets", "preflight", "accelerator", "container_build",
     "race", "pbtxt", "config", "config_diff", "repository", "drawing", "lint", "python_models", "build", "inspection",
-    "scaffold", "server", "doctor", "inference", "validate", "perf", "cli",
+    "scaffold", "server", "doctor", "inference", "validate", "perf", "deploy", "cli",
 )  # fmt: skip
 # the worker is the process the build starts, the plan its last step; neither is a layer of its own
 SAME = {
@@ -30,7 +30,7 @@ SAME = {
 }  # fmt: skip
 # the top of DESIGN.md's table: foreign packages with one home each
 HOMES = {
-    "yaml": {"project"},
+    "yaml": {"project", "deploy"},
     "pydantic": {"project"},
     "pydantic_core": {"project"},
     "tensorrt": set(),  # passed in
@@ -38,7 +38,7 @@ HOMES = {
     "torch": set(),  # only through compat.require, in export
     "skl2onnx": set(),
     "onnx": {"export", "precision", "race", "lint", "inspection"},
-    "matplotlib": {"race"},
+    "matplotlib": {"race", "deploy"},
     "onnxruntime": set(),  # only through compat.onnxruntime
     "tritonclient": {"config", "server", "perf"},
     "click": {"cli"},

@@ -20,6 +20,7 @@ COMMANDS = (
     ("infer", "Send one request to a served model and show the answer."),
     ("validate", "Prove the served models against their references."),
     ("perf", "Load-test a served model."),
+    ("deploy", "Render what runs the repository: images, Compose, Kubernetes, monitoring, pipelines."),
     ("doctor", "Check what is installed here and whether it fits together."),
     ("schema", "Print the JSON Schema of trtkit.yaml, for editors."),
 )

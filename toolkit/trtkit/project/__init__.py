@@ -15,11 +15,13 @@ from trtkit.project.spec import (
     Tolerance,
     json_schema,
 )
+from trtkit.project.spec_deploy import Deploy
 from trtkit.project.spec_target import Engine, Target
 
 __all__ = [
     "PROJECT_FILE",
     "Calibration",
+    "Deploy",
     "Engine",
     "EnsembleStep",
     "Evaluate",

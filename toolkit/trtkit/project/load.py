@@ -28,6 +28,26 @@ from trtkit.project.spec import (
     Source,
     Tolerance,
 )
+from trtkit.project.spec_deploy import (
+    CiSettings,
+    Cluster,
+    ComposeSettings,
+    Cron,
+    Deploy,
+    Exposure,
+    Gpu,
+    Measurements,
+    ModelSlo,
+    Monitoring,
+    PodResources,
+    Queue,
+    Rollout,
+    Scaling,
+    ServerSettings,
+    Slo,
+    Storage,
+    merged,
+)
 from trtkit.project.spec_target import Engine, Target
 from trtkit.project.yaml_text import MAX_BYTES, Path_, Positions, line_and_column, read_yaml
 
@@ -43,12 +63,16 @@ class Project:
         models: the models, by name, in the file's order.
         targets: where they will run, by name, in the file's order; may be empty.
         repository: the absolute path of the model repository; it need not exist yet.
+        deploy: where and how the repository is served.
+        environments: the same block with an environment's keys on top, by the environment's name.
     """
 
     file: Path
     repository: Path
     models: dict[str, ModelSpec]
     targets: dict[str, Target]
+    deploy: Deploy
+    environments: dict[str, Deploy]
     positions: Positions = field(repr=False, compare=False)
 
     @property
@@ -119,12 +143,31 @@ def load_project(file: Path) -> Project:
         raise ProjectError(
             f"{where} '{spec.repository}' holds the project itself; give the models a folder of their own"
         )
-    project = Project(resolved, repository, dict(spec.models), dict(spec.targets), positions)
+    environments = _environments(spec.deploy, file.name, value, positions)
+    project = Project(resolved, repository, dict(spec.models), dict(spec.targets), spec.deploy, environments, positions)
     for path, reference in _references(project):
         check_reference(reference, project.root, project.where(*path), folder=path[-1] == "huggingface")
     for name, model in project.models.items():
         _check_python(project, name, model)
     return project
+
+
+def _environments(deploy: Deploy, name: str, value: Any, positions: Positions) -> dict[str, Deploy]:
+    """The ``deploy:`` block as each environment has it; its complaints stand where the environment's key does."""
+    base = {key: item for key, item in (value.get("deploy") or {}).items() if key != "environments"}
+    found = {}
+    for environment, over in deploy.environments.items():
+        path = ("deploy", "environments", environment)
+        if "environments" in over:
+            raise ProjectError(f"{name}:{_position(positions, path)}: {'.'.join(path)}: environments do not nest")
+        whole = merged(base, over)
+        try:
+            found[environment] = Deploy.model_validate(whole)
+        except ValidationError as exc:
+            inside = {**positions, **{("deploy", *key[3:]): at for key, at in positions.items() if key[:3] == path}}
+            complaint = _first_complaint(exc, name, {"deploy": whole}, inside, ("deploy",))
+            raise ProjectError(f"{complaint} (in environment '{environment}')") from exc
+    return found
 
 
 def _check_python(project: Project, name: str, model: ModelSpec) -> None:
@@ -191,9 +234,12 @@ def _position(positions: Positions, path: Sequence[str | int]) -> str:
     return "1:1"
 
 
-def _first_complaint(exc: ValidationError, name: str, value: Any, positions: Positions) -> str:
-    """The most telling of pydantic's errors as one sentence with its place."""
-    error = _most_telling(exc.errors(), value)
+def _first_complaint(exc: ValidationError, name: str, value: Any, positions: Positions, start: Path_ = ()) -> str:
+    """The most telling of pydantic's errors as one sentence with its place; `start` is where validation began."""
+    errors = exc.errors()
+    for each in errors:
+        each["loc"] = (*start, *each["loc"])
+    error = _most_telling(errors, value)
     path = _real_path(error["loc"], value)
     dotted = ".".join(map(str, path))[:200] or "the file"
     return f"{name}:{_position(positions, path)}: {dotted}: {_sentence(error, path)}"
@@ -252,7 +298,8 @@ def _kind_of(given: Any) -> str:
 
 def _keys_at(path: Path_) -> list[str]:
     """The keys the schema knows at a path."""
-    pattern = tuple("*" if index in _NAMED.get(path[2:3], (1,)) else part for index, part in enumerate(path))
+    named = (3,) if path[:1] == ("deploy",) else _NAMED.get(path[2:3], (1,))
+    pattern = tuple("*" if index in named else part for index, part in enumerate(path))
     return list(_CLASSES[pattern].model_fields) if pattern in _CLASSES else []
 
 
@@ -279,4 +326,21 @@ _CLASSES: dict[Path_, type[BaseModel]] = {
     ("models", "*", "inputs", "*"): InputSpec,
     ("models", "*", "outputs", "*"): InputSpec,
     ("models", "*", "ensemble", "*"): EnsembleStep,
+    ("deploy",): Deploy,
+    ("deploy", "gpu"): Gpu,
+    ("deploy", "resources"): PodResources,
+    ("deploy", "storage"): Storage,
+    ("deploy", "server"): ServerSettings,
+    ("deploy", "exposure"): Exposure,
+    ("deploy", "slo"): Slo,
+    ("deploy", "slo", "models", "*"): ModelSlo,
+    ("deploy", "scaling"): Scaling,
+    ("deploy", "scaling", "cron", "*"): Cron,
+    ("deploy", "scaling", "queue"): Queue,
+    ("deploy", "rollout"): Rollout,
+    ("deploy", "cluster"): Cluster,
+    ("deploy", "monitoring"): Monitoring,
+    ("deploy", "compose"): ComposeSettings,
+    ("deploy", "ci"): CiSettings,
+    ("deploy", "measurements"): Measurements,
 }

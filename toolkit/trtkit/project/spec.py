@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from trtkit.project.spec_deploy import Deploy
 from trtkit.project.spec_target import Engine, Target
 from trtkit.project.spec_values import (
     DimOrAxis,
@@ -260,6 +261,7 @@ class ProjectSpec(Strict):
         default={}, description="where models will run, by name; picked with --target, default: what this machine has"
     )
     models: dict[ModelName, ModelSpec] = Field(default={}, description="the models to build, by name")
+    deploy: Deploy = Field(Deploy(), description="where and how the repository is served")
 
 
 def json_schema() -> dict[str, Any]:

@@ -1,0 +1,117 @@
+# SPDX-FileCopyrightText: trtkit contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Measurements that a plan is made from: read back from the files they were written to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trtkit.deploy.planned import ServedModel
+from trtkit.errors import ProjectError
+from trtkit.project import Deploy, Project
+
+
+@dataclass(frozen=True)
+class LoadMeasurement:
+    """What `trtkit deploy measure` found.
+
+    Attributes:
+        file: where it was written.
+        load_s: from the process's start until it was ready, s.
+        host_mib: the largest resident memory of the server and its Python stubs, MiB.
+        shm_mib: the largest use of /dev/shm, MiB.
+        models: load time of each model, s, where the server said it.
+        digest: of the repository that was loaded; see `Plan.digest`.
+    """
+
+    file: str
+    load_s: float
+    host_mib: float
+    shm_mib: float
+    models: dict[str, float]
+    digest: str
+
+
+@dataclass(frozen=True)
+class PerfMeasurement:
+    """One load of a `trtkit perf` report.
+
+    Attributes:
+        file: where it was written.
+        model: that was measured.
+        concurrency: requests kept in flight; None for an open loop.
+        requests_per_s: of the judged windows.
+        p99_ms: latency from the send; None without a successful request.
+        queue_ms: mean queue time by the server; None where it gave none.
+        error_ratio: failed by all requests.
+        stable: whether it held.
+    """
+
+    file: str
+    model: str
+    concurrency: int | None
+    requests_per_s: float
+    p99_ms: float | None
+    queue_ms: float | None
+    error_ratio: float
+    stable: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that the project's measurement files say; empty where none are named."""
+
+    load: LoadMeasurement | None = None
+    perf: tuple[PerfMeasurement, ...] = ()
+
+
+def read_measured(project: Project, spec: Deploy, served: tuple[ServedModel, ...]) -> Measured:
+    """The files that `measurements:` names.
+
+    Args:
+        project: relative paths are from its folder.
+        spec: the ``deploy:`` block.
+        served: the models; a report of another one is refused.
+
+    Raises:
+        ProjectError: a file cannot be read, is no such report, or is of a model that is not served.
+    """
+    load = _load(project, spec.measurements.load) if spec.measurements.load else None
+    return Measured(load, tuple(one for file in spec.measurements.perf for one in _perf(project, file, served)))
+
+
+def read_json(path: Path, where: str) -> Any:
+    """A JSON file that the project file names.
+
+    Raises:
+        ProjectError: it cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as exc:
+        raise ProjectError(f"{where}: {path} cannot be read: {exc.strerror}") from exc
+    except (ValueError, RecursionError) as exc:
+        raise ProjectError(f"{where}: {path} is no JSON: {exc}") from exc
+
+
+def _load(project: Project, file: str) -> LoadMeasurement:
+    where = project.where("deploy", "measurements", "load")
+    value = read_json(project.root / file, where)
+    try:
+        return LoadMeasurement(
+            file,
+            float(value["load_s"]),
+            float(value["host_mib"]),
+            float(value["shm_mib"]),
+            {str(name): float(seconds) for name, seconds in value["models"].items()},
+            str(value["digest"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise ProjectError(f"{where}: {file} is no report of `trtkit deploy measure`: {exc!r}") from exc
+
+
+def _perf(project: Project, file: str, served: tuple[ServedModel, ...]) -> list[PerfMeasurement]:
+    raise NotImplementedError  # reads what `trtkit perf --json` writes
