@@ -67,6 +67,7 @@ def test_the_gpu_build_alone_is_well(installed: dict[str, str | None]) -> None:
     ("module", "extra"), [("pytriton", "server"), ("torch.onnx", "torch"), ("skl2onnx", "sklearn")]
 )
 def test_a_missing_module_names_its_extra(monkeypatch: pytest.MonkeyPatch, module: str, extra: str) -> None:
+    monkeypatch.delitem(sys.modules, module, raising=False)  # another test may have imported it
     monkeypatch.setitem(sys.modules, module.partition(".")[0], None)
     with pytest.raises(MissingDependencyError, match=rf"run: pip install 'trtkit\[{extra}\]'"):
         compat.require(module)

@@ -114,6 +114,12 @@ def test_every_key_of_a_model_is_explained() -> None:
         assert f"| `{key}` |" in text, key
 
 
+def test_every_key_of_the_deploy_block_is_explained() -> None:
+    text = (ROOT / "docs" / "project-file.md").read_text()
+    for key in json_schema()["$defs"]["Deploy"]["properties"]:
+        assert f"| `{key}` |" in text, key
+
+
 def test_exit_codes_in_the_readme() -> None:
     from trtkit import errors
 

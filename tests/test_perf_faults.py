@@ -126,7 +126,8 @@ def test_a_server_that_is_killed_leaves_what_was_measured(echo_repository, proto
             on_window=lambda window: kill(server) if window.number == 2 else None, **LONG,
         )  # fmt: skip
     assert all(window.requests for window in measured.windows[:2])
-    assert not any(window.requests for window in measured.windows[3:])
+    empty = [not window.requests for window in measured.windows]
+    assert all(empty[empty.index(True) :])  # the kill itself takes its time on a busy machine
     assert any(window.errors for window in measured.windows[2:])
     assert len(measured.windows) < LONG["max_windows"]
     assert kinds(measured) == {"connection"}

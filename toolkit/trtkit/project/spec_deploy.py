@@ -117,7 +117,7 @@ class ServerSettings(Strict):
     response_cache_bytes: Count | None = Field(
         None, description="size of the local cache; default: when a model uses it"
     )
-    log_verbose: Natural = 0
+    log_verbose: Natural = Field(0, description="level of the server's verbose log")
     exit_timeout_seconds: Count = Field(60, description="how long requests in flight may take after SIGTERM")
     pre_stop_seconds: Natural = Field(
         15, description="from leaving the Service to SIGTERM; the endpoints have to spread"
@@ -135,7 +135,9 @@ class ServerSettings(Strict):
 class Exposure(Strict):
     """How clients outside of the cluster reach the server."""
 
-    kind: Literal["none", "ingress", "gateway"] = "none"
+    kind: Literal["none", "ingress", "gateway"] = Field(
+        "none", description="an Ingress for nginx, or routes of the Gateway API"
+    )
     host: Host | None = Field(None, description="e.g. digits.example.com")
     grpc_host: Host | None = Field(None, description="for gRPC; default: grpc- and the host")
     grpc: bool = Field(True, description="whether gRPC is reachable too")
@@ -175,13 +177,13 @@ class Cron(Strict):
     timezone: Reference = Field("UTC", description="e.g. Asia/Shanghai")
     start: Reference = Field(description="cron expression, e.g. 0 8 * * 1-5")
     end: Reference = Field(description="cron expression")
-    replicas: Count
+    replicas: Count = Field(description="between start and end")
 
 
 class Queue(Strict):
     """A RabbitMQ queue whose length decides (KEDA)."""
 
-    name: Reference
+    name: Reference = Field(description="of the queue")
     length: Count = Field(20, description="messages for each replica")
     secret: ObjectName = Field("rabbitmq", description="a Secret whose key `host` is the amqp:// or http:// address")
 
@@ -189,11 +191,11 @@ class Queue(Strict):
 class Scaling(Strict):
     """How many replicas there are."""
 
-    kind: Literal["none", "hpa", "keda"] = "none"
+    kind: Literal["none", "hpa", "keda"] = Field("none", description="what changes the number of replicas")
     min_replicas: Natural = Field(
         2, description="also the number without scaling; 0 only with KEDA and a queue or cron"
     )
-    max_replicas: Count = 4
+    max_replicas: Count = Field(4, description="the largest number of replicas")
     metric: Literal["pending", "queue", "rps", "gpu", "cpu"] = Field(
         "pending",
         description="pending requests of a pod; mean queue time in ms; requests per second of a pod; GPU or CPU "
@@ -201,10 +203,10 @@ class Scaling(Strict):
     )
     target: Positive | None = Field(None, description="of the metric; default: from the measurement, else its preset")
     down_stabilization_seconds: Natural = Field(300, description="how long load has to be low before pods go")
-    up_stabilization_seconds: Natural = 0
+    up_stabilization_seconds: Natural = Field(0, description="how long load has to be high before pods come")
     prometheus_url: Reference = Field("http://prometheus-operated.monitoring:9090", description="where KEDA asks")
     cron: list[Cron] = Field(default=[], description="hours with more replicas")
-    queue: Queue | None = None
+    queue: Queue | None = Field(None, description="a RabbitMQ queue whose length decides")
     vpa: Literal["Off", "Initial", "InPlaceOrRecreate", "Recreate", "Auto"] | None = Field(
         None, description="a VerticalPodAutoscaler; Off only recommends. Recreate and Auto restart GPU pods: refused"
     )
@@ -229,8 +231,8 @@ class Scaling(Strict):
 class Rollout(Strict):
     """How pods are replaced; default: from the free GPUs."""
 
-    max_surge: Natural | None = None
-    max_unavailable: Natural | None = None
+    max_surge: Natural | None = Field(None, description="pods above the wanted number; each needs free GPUs")
+    max_unavailable: Natural | None = Field(None, description="pods below the wanted number")
 
     @model_validator(mode="after")
     def _moves(self) -> Rollout:
@@ -243,11 +245,11 @@ class Cluster(Strict):
     """What the cluster has, as far as it is known; `trtkit doctor cluster` finds it out."""
 
     nodes: Count | None = Field(None, description="that the pods may run on")
-    gpus_per_node: Count | None = None
+    gpus_per_node: Count | None = Field(None, description="of those nodes")
     free_gpus: Natural | None = Field(None, description="GPUs, or slices, that nobody uses")
     quota_gpus: Natural | None = Field(None, description="of the namespace; a ResourceQuota is rendered with it")
-    quota_cpu: Quantity | None = None
-    quota_memory: Quantity | None = None
+    quota_cpu: Quantity | None = Field(None, description="of the namespace, cores requested")
+    quota_memory: Quantity | None = Field(None, description="of the namespace, memory requested")
     node_memory: Quantity | None = Field(None, description="host memory of a node")
     node_selector: Labels = Field(default={}, description="further labels that a node has to have")
 
@@ -255,9 +257,11 @@ class Cluster(Strict):
 class Monitoring(Strict):
     """How Prometheus finds the server, and who is told."""
 
-    kind: Literal["podmonitor", "servicemonitor", "static", "none"] = "podmonitor"
+    kind: Literal["podmonitor", "servicemonitor", "static", "none"] = Field(
+        "podmonitor", description="the Prometheus operator's object, or a static scrape configuration"
+    )
     labels: Labels = Field({"release": "prometheus"}, description="that the Prometheus selects monitors and rules by")
-    interval_seconds: Count = 15
+    interval_seconds: Count = Field(15, description="between two scrapes")
     namespace: DnsName = Field("monitoring", description="where Prometheus runs")
     webhook_url_file: Reference | None = Field(None, description="a file with the address that alerts are sent to")
 
@@ -276,7 +280,7 @@ class CiSettings(Strict):
     """Of the rendered pipelines."""
 
     gpu_runner: Reference | None = Field(None, description="the label of a runner with the target's GPU")
-    python: Literal["3.10", "3.11", "3.12"] = "3.12"
+    python: Literal["3.10", "3.11", "3.12"] = Field("3.12", description="version of Python that the jobs use")
     perf_gate: Reference | None = Field(
         None, description="a condition of `trtkit perf compare --fail-if` against the stored baseline"
     )
@@ -300,22 +304,24 @@ class Deploy(Strict):
         None,
         description="what the image made by `trtkit deploy docker` is called, e.g. registry.example.com/team/digits",
     )
-    namespace: DnsName = "triton"
+    namespace: DnsName = Field("triton", description="of every object")
     models: list[ModelName] = Field(default=[], description="those that are served; default: all of the repository")
     labels: Labels = Field(default={}, description="further labels of every object")
-    gpu: Gpu = Gpu()
-    resources: PodResources = PodResources()
-    storage: Storage = Storage()
-    server: ServerSettings = ServerSettings()
-    exposure: Exposure = Exposure()
-    slo: Slo = Slo()
-    scaling: Scaling = Scaling()
-    rollout: Rollout = Rollout()
-    cluster: Cluster = Cluster()
-    monitoring: Monitoring = Monitoring()
-    compose: ComposeSettings = ComposeSettings()
-    ci: CiSettings = CiSettings()
-    measurements: Measurements = Measurements()
+    gpu: Gpu = Field(Gpu(), description="what each pod has of a GPU")
+    resources: PodResources = Field(
+        PodResources(), description="of the server's container, where the computed ones do not suit"
+    )
+    storage: Storage = Field(Storage(), description="where the server finds the repository")
+    server: ServerSettings = Field(ServerSettings(), description="how tritonserver is started")
+    exposure: Exposure = Field(Exposure(), description="how clients outside of the cluster reach it")
+    slo: Slo = Field(Slo(), description="what is promised; alerts and thresholds follow")
+    scaling: Scaling = Field(Scaling(), description="how many replicas there are")
+    rollout: Rollout = Field(Rollout(), description="how pods are replaced")
+    cluster: Cluster = Field(Cluster(), description="what the cluster has")
+    monitoring: Monitoring = Field(Monitoring(), description="how Prometheus finds the server")
+    compose: ComposeSettings = Field(ComposeSettings(), description="of the Compose project")
+    ci: CiSettings = Field(CiSettings(), description="of the rendered pipelines")
+    measurements: Measurements = Field(Measurements(), description="files with measurements that figures follow from")
     kserve: bool = Field(False, description="also render KServe's InferenceService")
     kube_version: KubeVersion = Field("1.30", description="of the cluster; fields that it does not know are left out")
     environments: dict[DnsName, dict[str, Any]] = Field(
