@@ -31,7 +31,7 @@ onnx-cases: .venv/.test
 	@PYTHON=$(PYTHON) sh .ci/setup cpu,server,sklearn,text
 	@touch $@
 
-.venv/.test: pyproject.toml .ci/setup
+.venv/.test: pyproject.toml .ci/setup .ci/tools
 	@PYTHON=$(PYTHON) sh .ci/setup cpu,server,sklearn,text,torch,huggingface,modelopt,rtx,dev
 	@touch $@ .venv/.demo
 

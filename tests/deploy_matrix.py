@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: trtkit contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Projects with a built repository and a `deploy:` block, for every kind of target: what the renderers are tested on."""
+"""Projects with a built repository and a `deploy:` block, one for each kind of target: what renderers are tested on."""
 
 from __future__ import annotations
 
@@ -103,7 +103,10 @@ MATRIX: dict[str, dict[str, Any]] = {
         "target": "cpu", "storage": {**_BUCKET, "identity": "arn:aws:iam::123456789012:role/triton"},
     },
     "s3_keys": {"target": "cpu", "storage": {**_BUCKET, "secret": "bucket-keys"}},
-    "gcs": {"target": "cpu", "storage": {"kind": "gcs", "uri": "gs://models/digits", "identity": "triton@p.iam.gserviceaccount.com"}},
+    "gcs": {
+        "target": "cpu",
+        "storage": {"kind": "gcs", "uri": "gs://models/digits", "identity": "triton@p.iam.gserviceaccount.com"},
+    },
     "baked": {"target": "cpu", "storage": {"kind": "baked"}, "registry": "registry.example.com/team/digits"},
     "hpa": {
         "target": "gpu", "gpu": _L40S, "scaling": {"kind": "hpa", "min_replicas": 2, "max_replicas": 8},
@@ -120,12 +123,18 @@ MATRIX: dict[str, dict[str, Any]] = {
     },
     "ingress": {
         "target": "cpu",
-        "exposure": {"kind": "ingress", "host": "digits.example.com", "tls_secret": "digits-tls", "requests_per_second": 50},
+        "exposure": {
+            "kind": "ingress", "host": "digits.example.com", "tls_secret": "digits-tls", "requests_per_second": 50,
+        },
     },
-    "gateway": {"target": "cpu", "exposure": {"kind": "gateway", "host": "digits.example.com", "tls_secret": "digits-tls"}},
+    "gateway": {
+        "target": "cpu", "exposure": {"kind": "gateway", "host": "digits.example.com", "tls_secret": "digits-tls"},
+    },
     "gateway_existing": {
         "target": "cpu",
-        "exposure": {"kind": "gateway", "host": "digits.example.com", "gateway": "public", "gateway_namespace": "infra"},
+        "exposure": {
+            "kind": "gateway", "host": "digits.example.com", "gateway": "public", "gateway_namespace": "infra",
+        },
     },
     "time_slicing": {"target": "gpu", "gpu": {"product": "NVIDIA-L40S", "time_slicing": 4}},
     "kserve": {"target": "cpu", "kserve": True, "storage": {**_BUCKET, "secret": "bucket-keys"}},

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +18,18 @@ from trtkit.cli.common import json_option, print_json, project_option
 environment_option = click.option(
     "--environment", "-e", default="", metavar="NAME", help="Of deploy.environments. Default: the block itself."
 )
-kube_version_option = click.option("--kube-version", metavar="1.NN", help="Of the cluster. Default: the project's.")
+
+
+def _kube_version(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """As `KubeVersion` of the project file, which takes minor versions only."""
+    if value is not None and not re.fullmatch(r"1\.[0-9]{2}", value):
+        raise click.BadParameter(f"'{value}' is no version of Kubernetes such as 1.30")
+    return value
+
+
+kube_version_option = click.option(
+    "--kube-version", metavar="1.NN", callback=_kube_version, help="Of the cluster. Default: the project's."
+)
 
 
 def output_options(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

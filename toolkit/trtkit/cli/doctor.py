@@ -1,23 +1,28 @@
 # SPDX-FileCopyrightText: trtkit contributors
 # SPDX-License-Identifier: Apache-2.0
-"""``trtkit doctor``."""
+"""``trtkit doctor``: this machine; ``trtkit doctor cluster``: a Kubernetes cluster."""
 
 from __future__ import annotations
 
 import click
 
 from trtkit.cli.common import console, json_option, print_json
+from trtkit.cli.doctor_cluster import cluster
 
 
-@click.command(
+@click.group(
+    invoke_without_command=True,
     help="""Check what is installed here and whether it fits together.
 
     Exits 3 when something that trtkit needs is missing or two parts exclude each other; extras that are
-    merely absent are listed and no problem."""
+    merely absent are listed and no problem. `trtkit doctor cluster` looks at a Kubernetes cluster instead.""",
 )
 @json_option
-def command(as_json: bool) -> int:
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> int:
     """Run every check and print one row each."""
+    if context.invoked_subcommand is not None:
+        return 0
     from trtkit.doctor import examine
     from trtkit.errors import MissingDependencyError
 
@@ -34,3 +39,6 @@ def command(as_json: bool) -> int:
             table.add_row(check.part, Text(check.state, style=style[check.state]), Text(check.details))
         console().print(table)
     return MissingDependencyError.exit_code if any(check.state == "problem" for check in checks) else 0
+
+
+command.add_command(cluster)

@@ -4,25 +4,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from trtkit.cli.common import console, json_option, optional_project, repository_of
+from trtkit.cli.common import json_option, optional_project, repository_of
+from trtkit.cli.lint_report import explain, failed, print_lines, report, report_options
+from trtkit.cli.lint_report import list_rules as list_rules_of
 
 if TYPE_CHECKING:
     from trtkit.lint.fixing import Fixed
     from trtkit.lint.outcome import Outcome
     from trtkit.lint.places import Place
-    from trtkit.lint.report import Line
     from trtkit.lint.rule import Rule
     from trtkit.lint.server_facts import ServerFacts
 
-_SEVERITIES = ("error", "warning", "advice")
 _FLAGS = "trtkit.lint.flags"
 
 
@@ -65,15 +63,7 @@ class _Command(click.Command):
 @click.option("--image", help="The container image that will serve it, e.g. 24.10 or nvcr.io/….")
 @click.option("--server-version", help="Triton's own version, e.g. 2.51. Default: the image's, else the newest.")
 @click.option("--gpus", type=click.IntRange(min=0), help="How many GPUs the server has.")
-@click.option("--fail-on", type=click.Choice(_SEVERITIES), default="error", show_default=True)
-@click.option(
-    "--format", "form", type=click.Choice(["text", "json", "sarif", "github"]), default="text", show_default=True
-)
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="Write the report here, and only the last line to the terminal."
-)
-@click.option("--no-context", is_flag=True, help="Leave out the source lines.")
-@click.option("--statistics", is_flag=True, help="Count the findings of each rule instead of showing them.")
+@report_options
 @click.option("--explain", metavar="CODE", help="Print the page of a rule.")
 @click.option("--rules", "list_rules", is_flag=True, help="List the rules; [*] can be mended with --fix.")
 @json_option
@@ -81,14 +71,15 @@ class _Command(click.Command):
 def command(context: click.Context, /, paths: tuple[str, ...], as_json: bool, **given: Any) -> int:
     """Lint, mend where asked, report."""
     given["form"] = "json" if as_json else given["form"]
-    if given["explain"]:
-        return _explain(given["explain"])
     from trtkit.lint.rules import RULES
+
+    if given["explain"]:
+        return explain(RULES, given["explain"])
     from trtkit.lint.selection import select
 
     rules = select(RULES, given["chosen"], given["ignored"])
     if given["list_rules"]:
-        return _list_rules(rules, given["form"])
+        return list_rules_of(rules, given["form"])
     from trtkit.lint.outcome import known_server, lint_places
     from trtkit.lint.places import find_places
 
@@ -101,29 +92,8 @@ def command(context: click.Context, /, paths: tuple[str, ...], as_json: bool, **
         fixed = _fixed(outcomes, rules, server)
         _write_fixes(fixed, sys.stdout if given["form"] == "text" and not given["output"] else sys.stderr)
         outcomes = [each.outcome for each in fixed]
-    _report(outcomes, rules, given)
-    failing = _SEVERITIES[: _SEVERITIES.index(given["fail_on"]) + 1]
-    return int(any(finding.severity in failing for outcome in outcomes for finding in outcome.findings))
-
-
-def _explain(word: str) -> int:
-    from trtkit.lint.pages import page_of
-    from trtkit.lint.rules import RULES
-    from trtkit.lint.selection import find_rule
-
-    page = page_of(find_rule(RULES, word))
-    sys.stdout.write(f"{page.rule.code} {page.rule.name} ({page.kind})\n\n{page.text()}\n")
-    return 0
-
-
-def _list_rules(rules: Sequence[Rule], form: str) -> int:
-    from trtkit.lint.report import rule_json, rule_lines
-
-    if form == "json":
-        sys.stdout.write(json.dumps(rule_json(rules), indent=2) + "\n")
-    else:
-        _print(rule_lines(rules))
-    return 0
+    report(outcomes, rules, given)
+    return failed(outcomes, given["fail_on"])
 
 
 def _fixed(outcomes: Sequence[Outcome], rules: Sequence[Rule], server: ServerFacts) -> list[Fixed]:
@@ -144,7 +114,7 @@ def _show_diff(fixed: Sequence[Fixed]) -> int:
     lines = [line for each in fixed for line in each.diff()]
     if sys.stdout.isatty():
         colors = {"+": "green", "-": "red", "@": "cyan"}
-        _print([(printable(line.rstrip("\r\n")), colors.get(line[:1], ""))] for line in lines)
+        print_lines([(printable(line.rstrip("\r\n")), colors.get(line[:1], ""))] for line in lines)
     else:
         sys.stdout.buffer.write("".join(lines).encode("utf-8", "surrogateescape"))
     return int(bool(lines))
@@ -157,71 +127,3 @@ def _write_fixes(fixed: Sequence[Fixed], stream: Any) -> None:
     for each in fixed:
         each.write()
         stream.write(plain(fixed_lines(each)))
-
-
-def _report(outcomes: Sequence[Outcome], rules: Sequence[Rule], given: dict[str, Any]) -> None:
-    from trtkit.errors import ProjectError
-    from trtkit.lint import report
-
-    form, output = given["form"], given["output"]
-    if given["statistics"] and form != "text":
-        raise ProjectError(f"--statistics is text, and --format {form} is not; `--format json` has the counts in it")
-    lines = _text(outcomes, given) if form == "text" else []
-    document = "" if form == "text" else _document(outcomes, rules, form)
-    if output is not None:
-        _write_file(output, document or report.plain(lines))
-        sys.stdout.write(f"{report.summary(outcomes)}; written to {output}\n")
-    elif form == "text":
-        _print([*lines, [(report.summary(outcomes), "bold")]])
-    else:
-        sys.stdout.write(document)
-
-
-def _text(outcomes: Sequence[Outcome], given: dict[str, Any]) -> list[Line]:
-    """All lines of the text report but the last."""
-    from trtkit.lint import report
-
-    if given["statistics"]:
-        counted = list(report.statistics_lines(outcomes))
-        return [*counted, []] if counted else []
-    lines = list(report.text_lines(outcomes, context=not given["no_context"]))
-    return [*lines, [], *report.remarks(outcomes)] if lines else []
-
-
-def _document(outcomes: Sequence[Outcome], rules: Sequence[Rule], form: str) -> str:
-    """The report for a machine."""
-    if form == "github":
-        from trtkit.lint.github import commands
-
-        return "".join(f"{line}\n" for line in commands(outcomes))
-    if form == "sarif":
-        from trtkit.lint.sarif import to_sarif
-
-        return json.dumps(to_sarif(outcomes, rules), indent=2) + "\n"
-    from trtkit.lint.report import to_json
-
-    return json.dumps(to_json(outcomes), indent=2) + "\n"
-
-
-def _write_file(path: Path, text: str) -> None:
-    from trtkit.errors import ProjectError
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as exc:
-        raise ProjectError(f"{path} cannot be written: {exc.strerror}") from exc
-
-
-def _print(lines: Iterable[Line]) -> None:
-    """Lines with their styles on a terminal, and without anywhere else."""
-    from trtkit.lint.report import plain
-
-    if not sys.stdout.isatty():
-        sys.stdout.write(plain(lines))
-        return
-    from rich.text import Text
-
-    out = console()
-    for line in lines:
-        out.print(Text.assemble(*line), soft_wrap=True)

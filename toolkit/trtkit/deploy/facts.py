@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -37,6 +40,10 @@ def read_models(repository: Path, names: Sequence[str], gpus: int) -> tuple[Serv
         if name not in there:
             raise ProjectError(f"deploy.models: model '{name}' is not in {repository}; {nearest(name, there)}")
     all_models = {name: _model(repository, name, gpus) for name in there}
+    all_models = {
+        name: replace(model, steps=tuple(step for step in model.steps if step in there or model.backend == "ensemble"))
+        for name, model in all_models.items()
+    }
     wanted = _with_steps(all_models, names or there)
     return tuple(model for name, model in all_models.items() if name in wanted)
 
@@ -48,8 +55,15 @@ def digest_of(repository: Path, served: Sequence[ServedModel]) -> str:
         folder = repository / model.name
         for file in sorted(folder.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
-                rows[file.relative_to(repository).as_posix()] = hash_file(file)
+                state = file.stat()
+                rows[file.relative_to(repository).as_posix()] = _hash(file, state.st_size, state.st_mtime_ns)
     return sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache(maxsize=10_000)
+def _hash(file: Path, size: int, changed_ns: int) -> str:
+    """Of a file in this state: the plans of several environments read gigabytes once."""
+    return hash_file(file)
 
 
 def _with_steps(all_models: dict[str, ServedModel], names: Sequence[str]) -> set[str]:
@@ -73,9 +87,22 @@ def _model(repository: Path, name: str, gpus: int) -> ServedModel:
         backend or config.platform,
         tuple(version.version for version in served),
         sum(version.byte_size for version in served),
-        0 if backend == "ensemble" else _instances(config, gpus) * max(1, len(served)),
-        tuple(dict.fromkeys(step.model_name for step in config.ensemble_scheduling.step)),
+        0 if backend == "ensemble" else _instances(config, backend, gpus) * max(1, len(served)),
+        tuple(dict.fromkeys(step.model_name for step in config.ensemble_scheduling.step))
+        or _routed(repository, name, config),
     )
+
+
+# what trtkit's parts import that pass requests on to other models
+_ROUTING = "trtkit_routing.py"
+
+
+def _routed(repository: Path, name: str, config: ModelConfig) -> tuple[str, ...]:
+    """Words in the parameters of a routing part; those that name models are the ones it passes requests on to."""
+    if not any((repository / name).glob(f"*/{_ROUTING}")):
+        return ()
+    values = [parameter.string_value for parameter in config.parameters.values()]
+    return tuple(dict.fromkeys(word for value in values for word in re.findall(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value)))
 
 
 def _config(repository: Path, name: str) -> ModelConfig:
@@ -98,13 +125,19 @@ def _served_versions(config: ModelConfig, there: Sequence[PublishedVersion]) -> 
     return list(there)[-(policy.latest.num_versions or 1) :]
 
 
-def _instances(config: ModelConfig, gpus: int) -> int:
-    """Instances of one version: a KIND_GPU group has `count` on each GPU it names, or on every GPU there is."""
+def _instances(config: ModelConfig, backend: str, gpus: int) -> int:
+    """Instances of one version: a KIND_GPU group has `count` on each GPU it names, or on every GPU there is.
+
+    Without a group there is one for each GPU, and Python models have one on the CPU; without a count ONNX Runtime has
+    two on the CPU (core: model_config_utils.cc).
+    """
     if not config.instance_group:
-        return max(1, gpus)
-    return sum(_group(group, gpus) for group in config.instance_group)
+        return 1 if backend == "python" else gpus or (2 if backend == "onnxruntime" else 1)
+    return sum(_group(group, backend, gpus) for group in config.instance_group)
 
 
-def _group(group: ModelInstanceGroup, gpus: int) -> int:
-    on_gpu = group.kind == ModelInstanceGroup.KIND_GPU or (group.kind == ModelInstanceGroup.KIND_AUTO and gpus > 0)
-    return int(max(1, group.count)) * (len(group.gpus) or max(1, gpus) if on_gpu else 1)
+def _group(group: ModelInstanceGroup, backend: str, gpus: int) -> int:
+    wide = group.kind == ModelInstanceGroup.KIND_AUTO and backend != "python"
+    on_gpu = gpus > 0 and (group.kind == ModelInstanceGroup.KIND_GPU or wide)
+    count = int(group.count) or (2 if backend == "onnxruntime" and not on_gpu else 1)
+    return count * (len(group.gpus) or gpus if on_gpu else 1)

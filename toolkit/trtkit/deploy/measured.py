@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from trtkit.deploy.planned import ServedModel
-from trtkit.errors import ProjectError
+from trtkit.errors import ProjectError, nearest
 from trtkit.project import Deploy, Project
 
 
@@ -48,6 +49,7 @@ class PerfMeasurement:
         queue_ms: mean queue time by the server; None where it gave none.
         error_ratio: failed by all requests.
         stable: whether it held.
+        cpu_cores: CPU time of the server by time; None where it ran elsewhere.
     """
 
     file: str
@@ -58,6 +60,7 @@ class PerfMeasurement:
     queue_ms: float | None
     error_ratio: float
     stable: bool
+    cpu_cores: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def _load(project: Project, file: str) -> LoadMeasurement:
     where = project.where("deploy", "measurements", "load")
     value = read_json(project.root / file, where)
     try:
-        return LoadMeasurement(
+        found = LoadMeasurement(
             file,
             float(value["load_s"]),
             float(value["host_mib"]),
@@ -111,7 +114,49 @@ def _load(project: Project, file: str) -> LoadMeasurement:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise ProjectError(f"{where}: {file} is no report of `trtkit deploy measure`: {exc!r}") from exc
+    if not (0 < found.load_s < inf and 0 < found.host_mib < inf and 0 <= found.shm_mib < inf):
+        raise ProjectError(f"{where}: {file}: load_s {found.load_s:g}, host_mib {found.host_mib:g} and shm_mib "
+                           f"{found.shm_mib:g} have to be positive numbers; measure again")  # fmt: skip
+    return found
 
 
 def _perf(project: Project, file: str, served: tuple[ServedModel, ...]) -> list[PerfMeasurement]:
-    raise NotImplementedError  # reads what `trtkit perf --json` writes
+    where = project.where("deploy", "measurements", "perf")
+    path = project.root / file
+    value = read_json(path / "bundle.json" if path.is_dir() else path, where)
+    try:
+        found = [one for each in value["measurements"] for one in _loads(file, each)]
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise ProjectError(f"{where}: {file} is no report of `trtkit perf --json`: {exc!r}") from exc
+    names = [model.name for model in served]
+    for one in found:
+        if one.model not in names:
+            raise ProjectError(f"{where}: {file} measured model '{one.model}', which is not served; "
+                               f"{nearest(one.model, names)}")  # fmt: skip
+    return found
+
+
+def _loads(file: str, value: Any) -> list[PerfMeasurement]:
+    """One measurement of docs/perf.schema.json, and of a mix one for each model; latencies are nanoseconds there."""
+    load, server = value["load"], value["server"]
+    cores = (value["resources"] or {}).get("server_cpu_share_mean")
+    # an ensemble waits in the queues of its models
+    waits = [each["queue_ns"] for each in value["composing"] or ([server] if server else [])]
+    queue_ms = sum(wait for wait in waits if wait is not None) / 1e6 if any(w is not None for w in waits) else None
+    succeeded = sum(int(window["requests"]) for window in value["windows"])
+    whole = {"model": load["model"], "requests_per_s": value["requests_per_s"], "latency": value["latency"],
+             "errors": int(value["error_count"])}  # fmt: skip
+    return [
+        PerfMeasurement(
+            file=file,
+            model=str(share["model"]),
+            concurrency=int(load["concurrency"]) or None,
+            requests_per_s=float(share["requests_per_s"]),
+            p99_ms=share["latency"]["p99_ns"] / 1e6 if share["latency"] else None,
+            queue_ms=queue_ms if share is whole else None,
+            error_ratio=share["errors"] / (share["errors"] + succeeded) if share["errors"] else 0.0,
+            stable=bool(value["stable"]),
+            cpu_cores=None if cores is None else float(cores),
+        )
+        for share in value["by_model"] or [whole]
+    ]

@@ -4,23 +4,29 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from trtkit.deploy.checks import refuse, refuse_early, warnings_of
+from trtkit.deploy.drain import drain_of
 from trtkit.deploy.facts import digest_of, read_models
-from trtkit.deploy.figure import Figure
-from trtkit.deploy.measured import Measured, read_measured
-from trtkit.deploy.planned import (
-    Drain,
-    GpuPlan,
-    Memory,
-    Objective,
-    Plan,
-    RolloutPlan,
-    ScalingPlan,
-    ServedModel,
-    Startup,
-)
+from trtkit.deploy.gpus import gpu_plan
+from trtkit.deploy.measured import read_measured
+from trtkit.deploy.memory import memory_of
+from trtkit.deploy.place import Place
+from trtkit.deploy.planned import Objective, Plan, ServedModel
+from trtkit.deploy.rollout import rollout_of
+from trtkit.deploy.scaling_plan import scaling_of
+from trtkit.deploy.server_flags import flags_of
+from trtkit.deploy.startup import startup_of
 from trtkit.errors import ProjectError, nearest
 from trtkit.images import image_facts
-from trtkit.project import Deploy, Project, Target
+from trtkit.lint.model import Repository
+from trtkit.lint.run import open_repository
+from trtkit.lint.server_facts import ServerFacts
+from trtkit.lint.tree import LocalTree
+from trtkit.project import Deploy, Project
 from trtkit.targets import pick_target
 
 DEFAULT_IMAGE = "nvcr.io/nvidia/tritonserver:25.01-py3"
@@ -41,32 +47,73 @@ def make_plan(
         ProjectError: no such environment, target or model; or a combination that cannot work, with the figures.
         RepositoryError: the repository cannot be read, or does not lint.
     """
+    return plan_and_place(project, environment, kube_version=kube_version, image=image)[0]
+
+
+def plan_and_place(
+    project: Project, environment: str = "", *, kube_version: str | None = None, image: str | None = None
+) -> tuple[Plan, Place]:
+    """What `make_plan` gives, and what it was made from."""
     spec = spec_of(project, environment)
     if kube_version is not None:
-        spec = spec.model_copy(update={"kube_version": kube_version})
+        spec = spec.model_copy(update={"kube_version": _checked_version(kube_version)})
     target_name, target = pick_target(project, spec.target or next(iter(project.targets), None))
     server_image = image or spec.image or target.image or DEFAULT_IMAGE
+    release = release_of(spec, server_image)
     served = read_models(project.repository, spec.models, spec.gpu.count if target.on_gpu else 0)
     measured = read_measured(project, spec, served)
-    return Plan(
+    place = Place(project, spec, target, release, served, measured)
+    refuse_early(project, environment, spec, place)
+    digest = digest_of(project.repository, served)
+    memory = memory_of(place)
+    gpu = gpu_plan(spec.gpu, server_image, memory.gpu) if memory.gpu else None
+    startup = startup_of(spec, served, measured.load, on_gpu=target.on_gpu)
+    objectives = objectives_of(spec, served)
+    facts = ServerFacts(image=server_image, gpus=spec.gpu.count if target.on_gpu else 0)
+    flags = flags_of(spec, release, served, _opened(project.repository, facts), digest, on_gpu=target.on_gpu)
+    plan = Plan(
         name=spec.name or default_name(project),
         environment=environment,
         spec=spec,
         target_name=target_name,
         target=target,
         image=server_image,
-        release=release_of(spec, server_image),
+        release=release,
         models=served,
-        digest=digest_of(project.repository, served),
-        memory=_memory(served, target),
-        gpu=_gpu(spec) if target.on_gpu else None,
-        startup=_startup(measured),
-        drain=_drain(spec),
-        rollout=_rollout(),
-        scaling=_scaling(spec),
-        objectives=objectives_of(spec, served),
-        flags=_flags(spec),
+        digest=digest,
+        memory=memory,
+        gpu=gpu,
+        startup=startup,
+        drain=drain_of(spec.server),
+        rollout=rollout_of(spec, gpu, startup),
+        scaling=scaling_of(spec, served, objectives, measured.perf, startup),
+        objectives=objectives,
+        flags=flags,
     )
+    given = tuple(flag for flag, _ in flags)
+    refuse(project, environment, plan, place, _opened(project.repository, replace(facts, flags=given)))
+    return replace(plan, warnings=(*_stale(place, digest), *warnings_of(plan, place))), place
+
+
+def _checked_version(text: str) -> str:
+    if not re.fullmatch(r"1\.[0-9]{2}", text):
+        raise ProjectError(f"--kube-version '{text}' is no version of Kubernetes; write one such as 1.30")
+    return text
+
+
+def _opened(repository: Path, facts: ServerFacts) -> Repository:
+    return open_repository(LocalTree(repository), facts)
+
+
+def _stale(place: Place, digest: str) -> list[str]:
+    """A measurement of another state of the repository is used, and said: a new version rarely loads otherwise."""
+    load = place.measured.load
+    if load is None or load.digest == digest:
+        return []
+    return [
+        f"{load.file} measured another state of the repository (digest {load.digest[:12]}, now {digest[:12]}); its "
+        "figures are used; run `trtkit deploy measure` again"
+    ]
 
 
 def make_plans(
@@ -131,66 +178,3 @@ def _objective(spec: Deploy, name: str) -> Objective:
     fields = ("latency_p99_ms", "queue_ms", "error_ratio")
     values = {f: (getattr(own, f) if own else None) or getattr(spec.slo, f) for f in fields}
     return Objective(name, **values)
-
-
-# first versions; each becomes a module of its own
-def _memory(served: tuple[ServedModel, ...], target: Target) -> Memory:
-    weights = sum(model.weight_bytes for model in served) / 2**20
-    host = Figure(int(2048 + 3 * weights), "MiB", "estimated", "estimated")
-    gpu = Figure(int(600 + 3 * weights), "MiB", "estimated", "estimated") if target.on_gpu else None
-    shm = Figure(256, "MiB", "estimated", "estimated")
-    return Memory(
-        gpu, host, shm, Figure(1024, "MiB", "estimated", "estimated"), Figure("2", "", "preset", "preset"), {}
-    )
-
-
-def _gpu(spec: Deploy) -> GpuPlan:
-    resource = "nvidia.com/gpu" if spec.gpu.mig is None else f"nvidia.com/mig-{spec.gpu.mig}"
-    one = Figure(1, "pods", "one pod for each GPU", "preset")
-    return GpuPlan(resource, spec.gpu.count, spec.gpu.product, None, one, None, None)
-
-
-def _startup(measured: Measured) -> Startup:
-    load = Figure(measured.load.load_s, "s", "measured", "measured") if measured.load else Figure(30, "s", "", "preset")
-    budget = Figure(max(10, 2 * float(load.value)), "s", f"2 x {load.text}", "computed")
-    return Startup(load, budget, 5, -(-int(float(budget.value)) // 5))
-
-
-def _drain(spec: Deploy) -> Drain:
-    server = spec.server
-    grace = server.pre_stop_seconds + server.exit_timeout_seconds + 15
-    return Drain(
-        Figure(server.pre_stop_seconds, "s", "the endpoints spread", "preset"),
-        Figure(server.exit_timeout_seconds, "s", "requests in flight", "preset"),
-        Figure(grace, "s", f"{server.pre_stop_seconds} + {server.exit_timeout_seconds} + 15", "computed"),
-        Figure(server.exit_timeout_seconds // 2, "s", "half the exit timeout", "computed"),
-    )
-
-
-def _rollout() -> RolloutPlan:
-    return RolloutPlan(
-        Figure(0, "pods", "no GPU is known to be free", "computed"),
-        Figure(1, "pods", "one at a time", "computed"),
-        Figure(10, "s", "preset", "preset"),
-        Figure(600, "s", "preset", "preset"),
-    )
-
-
-def _scaling(spec: Deploy) -> ScalingPlan:
-    presets = {"pending": 8.0, "queue": 50.0, "rps": 100.0, "gpu": 70.0, "cpu": 70.0}
-    s = spec.scaling
-    return ScalingPlan(
-        s.kind,
-        Figure(s.min_replicas, "pods", "declared", "declared"),
-        s.max_replicas,
-        s.metric,
-        Figure(s.target or presets[s.metric], "", "preset", "preset"),
-        None,
-        Figure(s.up_stabilization_seconds, "s", "declared", "declared"),
-        Figure(s.down_stabilization_seconds, "s", "declared", "declared"),
-    )
-
-
-def _flags(spec: Deploy) -> tuple[tuple[str, str], ...]:
-    flags = [(f"--exit-timeout-secs={spec.server.exit_timeout_seconds}", "requests in flight after SIGTERM")]
-    return (*flags, *((option, "declared") for option in spec.server.options))

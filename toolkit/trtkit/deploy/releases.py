@@ -15,13 +15,19 @@ Version = tuple[int, ...]
 FLAGS: dict[str, str] = {
     "cache-config": "23.03",
     "metrics-config": "23.04",
-    "model-load-retry-count": "24.02",
+    "grpc-restricted-protocol": "23.06",
+    "http-restricted-api": "23.12",
     "grpc-max-connection-age": "24.01",
     "grpc-max-connection-age-grace": "24.01",
-    "allow-client-shm": "26.05",
-    "http-max-input-size": "24.11",
+    "model-load-retry-count": "24.02",
+    "http-max-input-size": "25.07",
+    "allow-client-shm": "26.04",
 }
-"""Options of tritonserver by the first release that takes them; those not listed are older than 22.11."""
+"""Options of tritonserver by the first release that takes them for certain; those not listed are older than 22.11.
+
+http-max-input-size: server pull request 8174 was still under review on 2025-05-30. allow-client-shm: pull request 8739
+brought it to the branch of 26.04.
+"""
 
 DEPRECATED_FLAGS: dict[str, str] = {
     "model-store": "model-repository",
@@ -44,6 +50,9 @@ METRICS: dict[str, str] = {
     "nv_pinned_memory_pool_total_bytes": "24.01",
 }
 """Metrics by the first release that has them; the last two but one were not there in 24.10 when it was run."""
+
+DEFAULT_MAX_REQUEST_BYTES = 64 << 20
+"""Of --http-max-input-size."""
 
 GRPC_GRACEFUL = "25.06"
 """From here on a stopping server lets gRPC calls finish; before, only preStop keeps new ones away."""

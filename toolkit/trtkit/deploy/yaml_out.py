@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,21 +24,24 @@ def dump(value: Any, *, comment: str = "") -> str:
         value: mappings, lists, strings, numbers, booleans and None; `Noted` where a comment belongs beside one.
         comment: lines above it, without #.
     """
-    head = [f"# {line}".rstrip() for line in comment.splitlines()]
-    return "".join(f"{line}\n" for line in [*head, *_block(value)])
+    return _head(comment) + "".join(f"{line}\n" for line in _block(value))
 
 
 def dump_all(values: list[Any], *, comment: str = "") -> str:
     """Several documents in one file."""
     first, *others = [dump(value) for value in values]
-    head = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
-    return head + "---\n".join([first, *others])
+    return _head(comment) + "---\n".join([first, *others])
+
+
+def _head(comment: str) -> str:
+    return "".join(f"# {_visible(line)}".rstrip() + "\n" for line in comment.splitlines())
 
 
 def _block(value: Any) -> list[str]:
     if isinstance(value, Noted):
-        first, *others = _block(value.value)
-        return [_with(first, value.why), *others]
+        why, inner = _unpacked(value)
+        first, *others = _block(inner)
+        return [_with(first, why), *others]
     if isinstance(value, Mapping) and value:
         return [line for key, item in value.items() for line in _entry(f"{_scalar(str(key))}:", item)]
     if isinstance(value, list | tuple) and value:
@@ -70,11 +74,21 @@ def _item(item: Any) -> Iterator[str]:
 
 
 def _unpacked(item: Any) -> tuple[str, Any]:
-    return (item.why, item.value) if isinstance(item, Noted) else ("", item)
+    """The comment beside a value, and the value; of a `Noted` in a `Noted` both comments."""
+    if not isinstance(item, Noted):
+        return "", item
+    why, value = _unpacked(item.value)
+    return "; ".join(filter(None, (item.why, why))), value
 
 
 def _with(line: str, why: str) -> str:
-    return f"{line}  # {' '.join(why.split())}" if why else line
+    comment = _visible(" ".join(why.split()))
+    return f"{line}  # {comment}" if comment else line
+
+
+def _visible(text: str) -> str:
+    """A comment without characters that YAML does not take, not even there."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _as_text(value: str) -> bool:
@@ -97,8 +111,27 @@ def _style(value: str) -> str:
 def _scalar(value: Any) -> str:
     if isinstance(value, str):
         plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS and "://" not in value
-        return value if plain or _is_address(value) else json.dumps(value, ensure_ascii=False)
+        return value if plain or _is_address(value) else _quoted(value)
+    if isinstance(value, float):
+        return _float(value)
     return "{}" if isinstance(value, Mapping) else "[]" if isinstance(value, list | tuple) else json.dumps(value)
+
+
+def _quoted(value: str) -> str:
+    """In double quotes; what YAML takes for a line break, or for no character, as an escape of its own."""
+    return "".join(c if c.isprintable() else _escape(ord(c)) for c in json.dumps(value, ensure_ascii=False))
+
+
+def _escape(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _float(value: float) -> str:
+    """As both versions of YAML read it: an exponent needs a point before it, and infinity has a name of its own."""
+    if not math.isfinite(value):
+        return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
+    mantissa, e, exponent = repr(value).partition("e")
+    return mantissa + ("" if "." in mantissa else ".0") + e + exponent
 
 
 def _is_address(value: str) -> bool:

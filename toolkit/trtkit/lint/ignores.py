@@ -13,7 +13,7 @@ import io
 import re
 import tokenize
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -161,13 +161,28 @@ def _without_comments(text: str) -> str:
 
 def python_sheet(text: str, words: Words) -> Sheet:
     """The comments of a Python file, whether it can be parsed or not."""
+    return sheet_of(text, words, _statements, _python_comments)
+
+
+def sheet_of(
+    text: str, words: Words, blocks_of: Callable[[str], dict[int, int]],
+    comments_of: Callable[[str], list[tuple[int, int, str]]],
+) -> Sheet:  # fmt: skip
+    """The comments of a file of any kind.
+
+    Args:
+        text: all of it.
+        words: what a comment can name.
+        blocks_of: by the first line of what a comment can be for, its last line.
+        comments_of: line, column and text of every comment.
+    """
     sheet = Sheet()
     if "trtkit:" not in text:
         return sheet
-    blocks = _statements(text)
+    blocks = blocks_of(text)
     first_statement = min(blocks, default=_WHOLE_FILE)
     offsets = [0, *(found.end() for found in re.finditer("\n", text))]
-    for line, column, body in _python_comments(text):
+    for line, column, body in comments_of(text):
         offset = offsets[line - 1] + column - 1
         alone = not text[offsets[line - 1] : offset].strip()
         place = _Place(text, Comment(offset, body, alone), (line, column))

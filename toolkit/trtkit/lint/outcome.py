@@ -25,6 +25,21 @@ from trtkit.lint.tree import Tree
 
 
 @dataclass(frozen=True)
+class Wording:
+    """What a linter calls itself and what it looks at.
+
+    Attributes:
+        tool: its command.
+        unit: what it counts.
+        subject: what a finding is about; the key of `Finding.model` in its reports.
+    """
+
+    tool: str = "trtkit lint"
+    unit: str = "model"
+    subject: str = "model"
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What lint found in one repository.
 
@@ -32,11 +47,13 @@ class Outcome:
         place: the repository.
         models: the names of the models that were looked at.
         findings: by file and line.
+        wording: what these are called.
     """
 
     place: Place
     models: tuple[str, ...]
     findings: tuple[Finding, ...]
+    wording: Wording = Wording()
 
     def shown(self, file: str) -> str:
         """A finding's file as people and editors reach it from the current folder; a URL stays one."""

@@ -38,7 +38,7 @@ class Page:
     def kind(self) -> str:
         """What its findings mean, in half a sentence."""
         if self.rule.server:
-            return f"{self.rule.severity}: tritonserver refuses the model"
+            return f"{self.rule.severity}: {self.rule.refusal}"
         return str(self.rule.severity)
 
     def text(self) -> str:
@@ -73,21 +73,43 @@ def categories(rules: Sequence[Rule]) -> dict[str, str]:
     return {category: "; ".join(sentences) for category, sentences in found.items()}
 
 
-def documents(rules: Sequence[Rule], lint_md: str) -> dict[str, str]:
-    """The generated documents, by their path in docs/: lint.md with its tables, and a page for each category.
+@dataclass(frozen=True)
+class Home:
+    """Where a linter's documents are.
+
+    Attributes:
+        guide: its guide, in docs/.
+        folder: of the pages, in docs/.
+        renewal: what writes them anew.
+        refused: how the tables call what a rule's `Rule.server` says.
+    """
+
+    guide: str = "lint.md"
+    folder: str = "rules"
+    renewal: str = "python tests/test_docs.py"
+    refused: tuple[str, str] = ("of them the server's", "server")
+
+
+REPOSITORY_HOME = Home()
+
+
+def documents(rules: Sequence[Rule], lint_md: str, home: Home = REPOSITORY_HOME) -> dict[str, str]:
+    """The generated documents, by their path in docs/: the guide with its tables, and a page for each category.
 
     Args:
         rules: all there are.
-        lint_md: docs/lint.md as it is; what stands between its two marks is written anew.
+        lint_md: the guide as it is; what stands between its two marks is written anew.
+        home: where they are.
     """
     pages = {
-        f"rules/{category}.md": _category_page(rules, category, about) for category, about in categories(rules).items()
+        f"{home.folder}/{category}.md": _category_page(rules, category, about, home)
+        for category, about in categories(rules).items()
     }
-    return {"lint.md": _TABLE.sub(lambda found: found[1] + _tables(rules) + found[2], lint_md), **pages}
+    return {home.guide: _TABLE.sub(lambda found: found[1] + _tables(rules, home) + found[2], lint_md), **pages}
 
 
-def _category_page(rules: Sequence[Rule], category: str, about: str) -> str:
-    parts = [f"# {category}: {about}", "Made from the rules' docstrings; `python tests/test_docs.py` renews it."]
+def _category_page(rules: Sequence[Rule], category: str, about: str, home: Home) -> str:
+    parts = [f"# {category}: {about}", f"Made from the rules' docstrings; `{home.renewal}` renews it."]
     for each in rules:
         if each.category == category:
             page = page_of(each)
@@ -95,16 +117,16 @@ def _category_page(rules: Sequence[Rule], category: str, about: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _tables(rules: Sequence[Rule]) -> str:
-    rows = ["| category | rules | of them the server's | about |", "| --- | ---: | ---: | --- |"]
+def _tables(rules: Sequence[Rule], home: Home) -> str:
+    rows = [f"| category | rules | {home.refused[0]} | about |", "| --- | ---: | ---: | --- |"]
     for category, about in categories(rules).items():
         own = [each for each in rules if each.category == category]
         server = sum(each.server for each in own)
-        rows.append(f"| [{category}](rules/{category}.md) | {len(own)} | {server} | {about} |")
+        rows.append(f"| [{category}]({home.folder}/{category}.md) | {len(own)} | {server} | {about} |")
     rows.append(f"| all | {len(rules)} | {sum(each.server for each in rules)} | |")
-    rows += ["", "| code | name | severity | server | what it finds |", "| --- | --- | --- | --- | --- |"]
+    rows += ["", f"| code | name | severity | {home.refused[1]} | what it finds |", "| --- | --- | --- | --- | --- |"]
     for each in rules:
-        link = f"[{each.code}](rules/{each.category}.md#{each.code.lower()}-{each.name})"
+        link = f"[{each.code}]({home.folder}/{each.category}.md#{each.code.lower()}-{each.name})"
         sentence = page_of(each).sentence.replace("|", "\\|")
         rows.append(f"| {link} | {each.name} | {each.severity} | {'yes' if each.server else ''} | {sentence} |")
     return "\n".join(rows) + "\n"

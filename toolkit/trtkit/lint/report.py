@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtkit.config import is_generated
 from trtkit.lint.finding import Finding, Severity
-from trtkit.lint.outcome import Outcome, all_findings, counts
+from trtkit.lint.outcome import Outcome, Wording, all_findings, counts
 from trtkit.lint.rule import Rule
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def encodable(text: str) -> str:
 def summary(outcomes: Sequence[Outcome]) -> str:
     """The closing line, e.g. ``3 errors, 1 warning, 4 advice in 12 models (2 fixable with --fix)``."""
     found = counts(outcomes)
-    models = _number(sum(len(outcome.models) for outcome in outcomes), "model")
+    models = _number(sum(len(outcome.models) for outcome in outcomes), wording_of(outcomes).unit)
     if not found:
         return f"nothing found in {models}"
     words = {Severity.ERROR: "error", Severity.WARNING: "warning"}
@@ -102,6 +102,11 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     parts += [f"{found[Severity.ADVICE]} advice"] if found[Severity.ADVICE] else []
     fixable = sum(finding.fix is not None for finding in all_findings(outcomes))
     return f"{', '.join(parts)} in {models}" + (f" ({fixable} fixable with --fix)" if fixable else "")
+
+
+def wording_of(outcomes: Sequence[Outcome]) -> Wording:
+    """What the linter of some outcomes calls itself and what it looks at."""
+    return outcomes[0].wording if outcomes else Wording()
 
 
 def _number(count: int, word: str) -> str:
@@ -172,10 +177,10 @@ def rule_lines(rules: Sequence[Rule]) -> Iterator[Line]:
 
 def to_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """What ``--format json`` prints; docs/lint.md describes it, and keys are only ever added."""
-    found = counts(outcomes)
+    found, wording = counts(outcomes), wording_of(outcomes)
     rows = [
         {
-            key: encodable(value) if isinstance(value, str) else value
+            wording.subject if key == "model" else key: encodable(value) if isinstance(value, str) else value
             for key, value in {**finding.to_json(), "file": outcome.shown(finding.file)}.items()
         }
         for outcome in outcomes
@@ -184,7 +189,7 @@ def to_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {
         "findings": rows,
         "summary": {
-            "models": sum(len(outcome.models) for outcome in outcomes),
+            f"{wording.unit}s": sum(len(outcome.models) for outcome in outcomes),
             "error": found[Severity.ERROR],
             "warning": found[Severity.WARNING],
             "advice": found[Severity.ADVICE],

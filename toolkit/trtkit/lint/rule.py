@@ -29,6 +29,7 @@ class Rule:
         depends_on_server: whether it may find more where more is known of the server: flags, version, image, GPUs.
         check: from a model to what is wrong with it.
         of_repository: it looks at the repository as a whole: `check` takes that, and runs once.
+        refusal: who refuses it, where `server`.
     """
 
     code: str
@@ -40,6 +41,7 @@ class Rule:
     depends_on_server: bool
     check: Callable[[Any], Iterable[Found]]
     of_repository: bool = False
+    refusal: str = "tritonserver refuses the model"
 
     @property
     def category(self) -> str:

@@ -16,7 +16,7 @@ from trtkit import __version__
 from trtkit.lint.finding import Edit, Finding, Severity
 from trtkit.lint.outcome import Outcome
 from trtkit.lint.pages import page_of
-from trtkit.lint.report import encodable, printable
+from trtkit.lint.report import encodable, printable, wording_of
 from trtkit.lint.rule import Rule
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -32,7 +32,7 @@ def to_sarif(outcomes: Sequence[Outcome], rules: Sequence[Rule]) -> dict[str, An
     """
     index = {each.code: number for number, each in enumerate(rules)}
     results = [_result(outcome, finding, index[finding.code]) for outcome in outcomes for finding in outcome.findings]
-    driver = {"name": "trtkit lint", "version": __version__, "rules": [_rule(each) for each in rules]}
+    driver = {"name": wording_of(outcomes).tool, "version": __version__, "rules": [_rule(each) for each in rules]}
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
     return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
 
@@ -61,7 +61,7 @@ def _result(outcome: Outcome, finding: Finding, index: int) -> dict[str, Any]:
         "level": _LEVELS[finding.severity],
         "message": {"text": printable(finding.message)},
         "locations": [{"physicalLocation": location}],
-        "properties": {"model": finding.model},
+        "properties": {outcome.wording.subject: finding.model},
     }
     fix = _fix(outcome, finding)
     return {**result, "fixes": [fix]} if fix else result

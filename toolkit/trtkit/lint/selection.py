@@ -40,7 +40,7 @@ def codes_of(word: str, words: Words) -> frozenset[str]:
 def nearest_word(word: str, words: Words) -> str:
     """The end of a sentence about an unknown word."""
     close = get_close_matches(word, words, n=1) or get_close_matches(word.upper(), words, n=1)
-    return f"did you mean '{close[0]}'?" if close else "`trtkit lint --rules` lists all"
+    return f"did you mean '{close[0]}'?" if close else "`--rules` lists all"
 
 
 def select(rules: Sequence[Rule], chosen: Sequence[str] = (), ignored: Sequence[str] = ()) -> tuple[Rule, ...]:

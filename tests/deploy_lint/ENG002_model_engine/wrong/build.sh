@@ -1,0 +1,2 @@
+#!/bin/sh
+trtexec --onnx=digits.onnx --saveEngine=models/digits/2/model.engine
