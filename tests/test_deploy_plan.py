@@ -75,6 +75,19 @@ def test_instances_are_counted_over_the_gpus_of_a_pod(tmp_path: Path) -> None:
     assert plan.memory.parts["gpu pool"].whole == 128
 
 
+def test_instances_where_the_config_says_nothing(tmp_path: Path) -> None:
+    """Python models have one, on the CPU; ONNX Runtime one for each GPU, or two on the CPU."""
+    for target, expected in (("gpu", {"echo": 1, "encoder": 2}), ("cpu", {"echo": 1, "encoder": 2})):
+        folder = tmp_path / target
+        project = deploy_project(folder, {"target": target, "gpu": {**L40S, "count": 2}}, ("echo", "encoder"))
+        for config in folder.glob("model_repository/*/config.pbtxt"):
+            lines = config.read_text().splitlines()
+            config.write_text("\n".join(line for line in lines if not line.startswith("instance_group")))
+        plan = make_plan(project)
+        assert {model.name: model.instances for model in plan.models} == expected
+        assert plan.memory.parts.get("gpu context") is None or plan.memory.parts["gpu context"].whole == 1000
+
+
 def test_activations_are_what_is_alive_at_once(tmp_path: Path) -> None:
     """x -> a -> b -> y of 1 KiB a row: at most two of them are alive, and x with them no longer."""
     names = ["x", "a", "b", "y"]

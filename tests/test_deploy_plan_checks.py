@@ -104,6 +104,7 @@ def test_what_cannot_work_is_refused(tmp_path: Path, block: dict[str, Any], sent
         {"target": "gpu", "gpu": L40S, "cluster": {"quota_gpus": 2}},
         {"target": "gpu", "gpu": {**L40S, "time_slicing": 81}},
         {"target": "gpu", "gpu": L40S, "rollout": {"max_surge": 1}},  # what is free is not known
+        {"target": "gpu", "gpu": L40S, "cluster": {"free_gpus": 1}, "rollout": {"max_surge": 1, "max_unavailable": 0}},
         {"target": "gpu", "gpu": {"memory_mib": 567}},
         {"cluster": {"node_memory": "732Mi", "quota_memory": "1464Mi", "quota_cpu": "6"}},
         {"storage": {"access_mode": "ReadWriteOnce"}, "scaling": {"min_replicas": 1}},
@@ -178,6 +179,11 @@ def test_an_objective_that_no_measured_load_meets(tmp_path: Path) -> None:
     own = {"latency_p99_ms": 100, "models": {"encoder": {"latency_p99_ms": 2}}}
     assert "deploy.slo.models.encoder: " in refused(tmp_path / "b", slo=own, measurements=perf_file(tmp_path / "b"))
     accepted(tmp_path / "c", slo={"latency_p99_ms": 100}, measurements=perf_file(tmp_path / "c"))
+    both = perf_file(tmp_path / "d")
+    report = json.loads((tmp_path / "d" / "perf.json").read_text())
+    report["measurements"].append(measurement(model="encoder", median_ms=400).to_json())
+    (tmp_path / "d" / "perf.json").write_text(json.dumps(report))
+    accepted(tmp_path / "d", slo={"latency_p99_ms": 100}, measurements=both)  # one of two loads meets it
 
 
 def test_a_complaint_about_an_environment_names_its_line(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_refusals_are_one_line_and_exit_2(tmp_path: Path, capsys: pytest.Capture
     assert run(["deploy", "plan", "--project", str(tmp_path), "-e", "nowhere"]) == 2
     assert "environment 'nowhere' is not in trtkit.yaml" in capsys.readouterr().err
     assert run(["deploy", "plan", "--project", str(tmp_path), "--kube-version", "v1.30.2"]) == 2
-    assert "--kube-version 'v1.30.2' is no version of Kubernetes" in capsys.readouterr().err
+    assert "'v1.30.2' is no version of Kubernetes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png"])

@@ -61,6 +61,12 @@ def test_the_target_at_the_knee(tmp_path: Path, metric: str, target: float) -> N
         assert "Little's law, 640 requests/s x 0.01875 s" in plan.target.why
 
 
+def test_without_a_metric_requests_per_second_where_they_were_measured(tmp_path: Path) -> None:
+    plan = scaled(tmp_path, LOADS)
+    assert (plan.metric, plan.target.value) == ("rps", 512.0)
+    assert scaled(tmp_path / "b", ()).metric == "pending"
+
+
 def test_a_queue_target_is_never_above_the_objective(tmp_path: Path) -> None:
     assert scaled(tmp_path, (load(32, 640, 48, 300.0),), metric="queue").target.value == 50.0  # that load broke it
     assert scaled(tmp_path / "b", (load(32, 640, 48, 100.0),), metric="queue").target.value == 80.0

@@ -35,12 +35,13 @@ def scaling_of(
     """
     scaling = spec.scaling
     best = best_load(objectives, perf)
+    metric = scaling.metric or ("rps" if best else "pending")
     return ScalingPlan(
         kind=scaling.kind,
         replicas=_replicas(scaling),
         max_replicas=max(scaling.max_replicas, scaling.min_replicas),
-        metric=scaling.metric,
-        target=_target(scaling, served, objectives, best),
+        metric=metric,
+        target=_target(scaling, metric, served, objectives, best),
         capacity=_capacity(best),
         up_seconds=_up(scaling),
         down_seconds=_down(scaling, startup),
@@ -99,14 +100,18 @@ def _replicas(scaling: Scaling) -> Figure:
 
 
 def _target(
-    scaling: Scaling, served: Sequence[ServedModel], objectives: Sequence[Objective], best: PerfMeasurement | None
+    scaling: Scaling,
+    metric: str,
+    served: Sequence[ServedModel],
+    objectives: Sequence[Objective],
+    best: PerfMeasurement | None,
 ) -> Figure:
-    unit = {"pending": "requests", "queue": "ms", "rps": "requests/s", "gpu": "%", "cpu": "%"}[scaling.metric]
+    unit = {"pending": "requests", "queue": "ms", "rps": "requests/s", "gpu": "%", "cpu": "%"}[metric]
     if scaling.target is not None:
         return Figure(scaling.target, unit, f"scaling.target: {scaling.target:g}", "declared")
-    if best is not None and (found := _from_load(scaling.metric, unit, best, objectives)):
+    if best is not None and (found := _from_load(metric, unit, best, objectives)):
         return found
-    return _preset(scaling.metric, unit, served, objectives)
+    return _preset(metric, unit, served, objectives)
 
 
 def _from_load(metric: str, unit: str, best: PerfMeasurement, objectives: Sequence[Objective]) -> Figure | None:

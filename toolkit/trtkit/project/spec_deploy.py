@@ -24,7 +24,12 @@ Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Ratio = Annotated[float, Field(gt=0, lt=1)]
-Labels = dict[str, str]
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/labels: an optional DNS prefix, and a name
+LabelKey = Annotated[
+    str, Field(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
+]
+LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")]
+Labels = dict[LabelKey, LabelValue]
 
 
 class Gpu(Strict):
@@ -196,14 +201,18 @@ class Scaling(Strict):
         2, description="also the number without scaling; 0 only with KEDA and a queue or cron"
     )
     max_replicas: Count = Field(4, description="the largest number of replicas")
-    metric: Literal["pending", "queue", "rps", "gpu", "cpu"] = Field(
-        "pending",
+    metric: Literal["pending", "queue", "rps", "gpu", "cpu"] | None = Field(
+        None,
         description="pending requests of a pod; mean queue time in ms; requests per second of a pod; GPU or CPU "
-        "utilization in percent",
+        "utilization in percent; default: rps where a pod's capacity was measured, else pending",
     )
     target: Positive | None = Field(None, description="of the metric; default: from the measurement, else its preset")
     down_stabilization_seconds: Natural = Field(300, description="how long load has to be low before pods go")
     up_stabilization_seconds: Natural = Field(0, description="how long load has to be high before pods come")
+    up_percent: Count = Field(100, description="most pods that come in a period, of those there are")
+    up_period_seconds: Count = Field(15, description="of up_percent")
+    down_percent: Annotated[int, Field(ge=1, le=100)] = Field(25, description="most pods that go in a period")
+    down_period_seconds: Count = Field(120, description="of down_percent")
     prometheus_url: Reference = Field("http://prometheus-operated.monitoring:9090", description="where KEDA asks")
     cron: list[Cron] = Field(default=[], description="hours with more replicas")
     queue: Queue | None = Field(None, description="a RabbitMQ queue whose length decides")
@@ -263,7 +272,10 @@ class Monitoring(Strict):
     labels: Labels = Field({"release": "prometheus"}, description="that the Prometheus selects monitors and rules by")
     interval_seconds: Count = Field(15, description="between two scrapes")
     namespace: DnsName = Field("monitoring", description="where Prometheus runs")
-    webhook_url_file: Reference | None = Field(None, description="a file with the address that alerts are sent to")
+    webhook_url_file: Reference | None = Field(
+        None,
+        description="a file with the address that alerts are sent to, as Alertmanager's container sees it: absolute",
+    )
 
 
 class ComposeSettings(Strict):
@@ -280,6 +292,9 @@ class CiSettings(Strict):
     """Of the rendered pipelines."""
 
     gpu_runner: Reference | None = Field(None, description="the label of a runner with the target's GPU")
+    package: Reference | None = Field(
+        None, description="what pip installs as trtkit in the jobs; default: this version with the extras of the models"
+    )
     python: Literal["3.10", "3.11", "3.12"] = Field("3.12", description="version of Python that the jobs use")
     perf_gate: Reference | None = Field(
         None, description="a condition of `trtkit perf compare --fail-if` against the stored baseline"

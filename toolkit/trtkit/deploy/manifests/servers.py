@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from trtkit.deploy.drain import SERVER_EXIT_TIMEOUT_S
 from trtkit.deploy.manifests.commands import Flag, Spot, Word, commands, flags, of_node, server_words
 from trtkit.deploy.manifests.nodes import Node
 from trtkit.deploy.manifests.objects import Container, Pod
@@ -15,7 +16,7 @@ from trtkit.deploy.manifests.objects import Container, Pod
 _IMAGE = re.compile(r"(?:^|/)[\w.-]*tritonserver[\w.-]*(?::|@|$)")
 _RELEASE = re.compile(r"tritonserver[\w.-]*:(\d\d\.\d\d)(?=-|$)")
 PORTS = {8000, 8001, 8002}
-EXIT_TIMEOUT = 30.0
+EXIT_TIMEOUT = float(SERVER_EXIT_TIMEOUT_S)
 """tritonserver's --exit-timeout-secs where it is not given."""
 _OFF = {"false", "0", "off", "no"}
 

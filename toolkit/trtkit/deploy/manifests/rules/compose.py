@@ -7,10 +7,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from trtkit.deploy.drain import LEAST_MARGIN_S
 from trtkit.deploy.manifests.fileset import FileSet
 from trtkit.deploy.manifests.nodes import Node
 from trtkit.deploy.manifests.rule import ADVICE, WARNING, found, rule
-from trtkit.deploy.manifests.rules.drain import MARGIN
 from trtkit.deploy.manifests.servers import Server
 from trtkit.deploy.manifests.values import seconds
 from trtkit.lint.model import Found
@@ -76,10 +76,10 @@ def stop_grace(files: FileSet) -> Iterator[Found]:
     for server, node in services(files):
         given = node["stop_grace_period"]
         have = seconds(given.text) if given else 10.0
-        need = server.exit_timeout + MARGIN
+        need = server.exit_timeout + LEAST_MARGIN_S
         if have is not None and have < need:
             word = f"{have:g} s" if given else "not given, so it is 10 s,"
-            says = f"exit timeout {server.exit_timeout:g} + {MARGIN} = {need:g} s"
+            says = f"exit timeout {server.exit_timeout:g} + {LEAST_MARGIN_S} = {need:g} s"
             yield found(given if given else node, f"stop_grace_period is {word} and has to be {says}")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from trtkit.deploy.drain import KUBERNETES_GRACE_S, LEAST_MARGIN_S, LEAST_PRE_STOP_S, grace_needed
 from trtkit.deploy.manifests.fileset import FileSet
 from trtkit.deploy.manifests.nodes import Node
 from trtkit.deploy.manifests.rule import WARNING, found, rule
@@ -15,11 +16,6 @@ from trtkit.deploy.manifests.servers import EXIT_TIMEOUT
 from trtkit.deploy.manifests.values import seconds
 from trtkit.lint.model import Found
 
-MARGIN = 10
-"""For unloading the models and ending the process, s."""
-LEAST_PRE_STOP = 10
-"""For the endpoints to leave every proxy, s."""
-_GRACE = 30.0
 _SLEEP = re.compile(r"\bsleep\s+(\d+(?:\.\d+)?[smh]?)")
 
 
@@ -52,11 +48,12 @@ def grace_too_short(files: FileSet) -> Iterator[Found]:
     for server, node in pod_servers(files):
         spec = server.pod.spec if server.pod else node
         grace = spec["terminationGracePeriodSeconds"]
-        have = _GRACE if grace.number is None else grace.number
+        have = KUBERNETES_GRACE_S if grace.number is None else grace.number
         wait, leave = pre_stop(node), server.exit_timeout
-        if have < wait + leave + MARGIN:
+        needed = grace_needed(wait, leave)
+        if have < needed:
             given = f"{have:g} s" if grace else f"the default, {have:g} s,"
-            sum_ = f"preStop {wait:g} + exit timeout {leave:g} + {MARGIN} = {wait + leave + MARGIN:g} s"
+            sum_ = f"preStop {wait:g} + exit timeout {leave:g} + {LEAST_MARGIN_S} = {needed:g} s"
             yield found(grace if grace else spec, f"terminationGracePeriodSeconds is {given} and has to be {sum_}")
 
 
@@ -75,10 +72,10 @@ def pre_stop_too_short(files: FileSet) -> Iterator[Found]:
     """
     for _, node in pod_servers(files):
         wait = pre_stop(node)
-        if wait < LEAST_PRE_STOP:
+        if wait < LEAST_PRE_STOP_S:
             hook = node.at("lifecycle", "preStop")
             given = f"preStop waits {wait:g} s" if hook else "there is no preStop"
-            says = f"{given}; new connections are reset at SIGTERM, so wait at least {LEAST_PRE_STOP} s"
+            says = f"{given}; new connections are reset at SIGTERM, so wait at least {LEAST_PRE_STOP_S} s"
             yield found(hook if hook else node, says)
 
 
