@@ -510,6 +510,8 @@ KEYWORDS: dict[str, Any] = {
     "const": lambda v, w, s, r, p: [] if v == w else [f"{p}: not {w}"],
     "enum": lambda v, w, s, r, p: [] if v in w else [f"{p}: not one of {w}"],
     "minimum": lambda v, w, s, r, p: [] if not _has_type(v, "number") or v >= w else [f"{p}: below {w}"],
+    "exclusiveMinimum": lambda v, w, s, r, p: [] if not _has_type(v, "number") or v > w else [f"{p}: not above {w}"],
+    "exclusiveMaximum": lambda v, w, s, r, p: [] if not _has_type(v, "number") or v < w else [f"{p}: not below {w}"],
     "minLength": lambda v, w, s, r, p: [] if not isinstance(v, str) or len(v) >= w else [f"{p}: too short"],
     "maxLength": lambda v, w, s, r, p: [] if not isinstance(v, str) or len(v) <= w else [f"{p}: too long"],
     "minItems": lambda v, w, s, r, p: [] if len(v) >= w else [f"{p}: too few"],
