@@ -1,12 +1,15 @@
 # SPDX-FileCopyrightText: trtkit contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Types, words and limits of the custom resources for scaling and exposure, beyond the names in `deploy_crds`.
+"""Fields, types, words and limits of the operators' kinds that trtkit renders: a schema of each one's spec.
 
-Typed from the projects' own CRDs (KEDA 2.20, Gateway API 1.6, VPA v1, KServe 0.17); only fields that we use, or might.
+kubernetes-validate has no schemas of these kinds, and an API server drops what a definition does not know, or refuses
+it. Typed from the projects' own CRDs (Prometheus operator 0.80, KEDA 2.20, Gateway API 1.6, VPA v1, KServe 0.17); only
+fields that trtkit uses, or might: one that is not here is a mistake, or one to look up and add.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
@@ -32,9 +35,35 @@ def words(*allowed: str) -> dict[str, Any]:
 
 
 STRINGS = {"type": "object", "additionalProperties": STRING}
+BOOLEAN = {"type": "boolean"}
 HOST = {"type": "string", "pattern": r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"}
 PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
 DURATION = {"type": "string", "pattern": r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"}
+
+PROMETHEUS_DURATION = {
+    "type": "string", "pattern": "^(0|([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$",
+}  # fmt: skip
+RELABELING = fields(
+    action=words("replace", "keep", "drop", "hashmod", "labelmap", "labeldrop", "labelkeep", "lowercase", "uppercase"),
+    sourceLabels=items(STRING), separator=STRING, targetLabel=STRING, regex=STRING, replacement=STRING, modulus=INTEGER,
+)  # fmt: skip
+ENDPOINT = fields(
+    port=STRING, path=STRING, scheme=words("http", "https"), interval=PROMETHEUS_DURATION,
+    scrapeTimeout=PROMETHEUS_DURATION, honorLabels=BOOLEAN, relabelings=items(RELABELING),
+    metricRelabelings=items(RELABELING),
+)  # fmt: skip
+CHOSEN = {
+    "selector": fields(matchLabels=STRINGS, matchExpressions=items(ANY)), "jobLabel": STRING, "sampleLimit": INTEGER,
+    "namespaceSelector": fields(matchNames=items(STRING), any=BOOLEAN), "podTargetLabels": items(STRING),
+}  # fmt: skip
+POD_MONITOR = fields("selector podMetricsEndpoints", podMetricsEndpoints=items(ENDPOINT), **CHOSEN)
+SERVICE_MONITOR = fields("selector endpoints", endpoints=items(ENDPOINT), targetLabels=items(STRING), **CHOSEN)
+RULE = fields(
+    "expr", alert=STRING, record=STRING, expr={"type": ["string", "integer"]}, keep_firing_for=PROMETHEUS_DURATION,
+    labels=STRINGS, annotations=STRINGS, **{"for": PROMETHEUS_DURATION},
+)  # fmt: skip
+GROUP = fields("name rules", name=STRING, interval=PROMETHEUS_DURATION, labels=STRINGS, rules=items(RULE))
+PROMETHEUS_RULE = fields("groups", groups=items(GROUP))
 
 POLICY = fields("type value periodSeconds", type=words("Percent", "Pods"), value=INTEGER, periodSeconds=INTEGER)
 RULES = fields(
@@ -43,7 +72,7 @@ RULES = fields(
 )  # fmt: skip
 TRIGGER = fields(
     "type metadata", type=STRING, name=STRING, metricType=words("AverageValue", "Value", "Utilization"),
-    metadata=STRINGS, authenticationRef=fields("name", name=STRING, kind=STRING), useCachedMetrics={"type": "boolean"},
+    metadata=STRINGS, authenticationRef=fields("name", name=STRING, kind=STRING), useCachedMetrics=BOOLEAN,
 )  # fmt: skip
 METADATA = {
     "prometheus": fields(
@@ -69,7 +98,7 @@ SCALED_OBJECT = fields(
         behavior=words("static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"),
     ),
     advanced=fields(
-        restoreToOriginalReplicaCount={"type": "boolean"},
+        restoreToOriginalReplicaCount=BOOLEAN,
         horizontalPodAutoscalerConfig=fields(name=STRING, behavior=fields(scaleUp=RULES, scaleDown=RULES)),
     ),
 )  # fmt: skip
@@ -152,6 +181,9 @@ INFERENCE_SERVICE = fields(
     ),
 )  # fmt: skip
 SPECS = {
+    ("monitoring.coreos.com/v1", "PodMonitor"): POD_MONITOR,
+    ("monitoring.coreos.com/v1", "ServiceMonitor"): SERVICE_MONITOR,
+    ("monitoring.coreos.com/v1", "PrometheusRule"): PROMETHEUS_RULE,
     ("keda.sh/v1alpha1", "ScaledObject"): SCALED_OBJECT,
     ("keda.sh/v1alpha1", "TriggerAuthentication"): TRIGGER_AUTHENTICATION,
     ("autoscaling.k8s.io/v1", "VerticalPodAutoscaler"): VPA,
@@ -162,11 +194,28 @@ SPECS = {
 }
 
 
+def mistakes(item: dict[str, Any]) -> Iterator[str]:
+    """Where an object has a field, a type or a word that its CRD does not know, or lacks one that it asks for."""
+    known = SPECS.get((item["apiVersion"], item["kind"]))
+    if known is None:
+        yield f"{item['apiVersion']} {item['kind']} is not known"
+        return
+    if not isinstance(item.get("spec"), dict):
+        yield "there is no spec"
+        return
+    yield from _problems(item["spec"], known, "spec")
+    for index, trigger in enumerate(item["spec"].get("triggers", ())):
+        yield from _problems(trigger["metadata"], METADATA[trigger["type"]], f"spec.triggers[{index}].metadata")
+
+
+def _problems(value: Any, schema: dict[str, Any], path: str) -> Iterator[str]:
+    for error in jsonschema.Draft202012Validator(schema).iter_errors(value):
+        yield f"{path}{error.json_path.removeprefix('$')}: {error.message}"
+
+
 def check(item: dict[str, Any]) -> None:
-    """Raise where an object has a field, a type or a word that its CRD does not know, and what its rules refuse."""
-    jsonschema.validate(item["spec"], SPECS[item["apiVersion"], item["kind"]])
-    for trigger in item["spec"].get("triggers", []):
-        jsonschema.validate(trigger["metadata"], METADATA[trigger["type"]])
+    """Fail where an object has mistakes, and for what the projects' own rules refuse beyond their schemas."""
+    assert list(mistakes(item)) == []
     if item["kind"] in ("HTTPRoute", "GRPCRoute"):
         assert sum(len(rule["matches"]) for rule in item["spec"]["rules"]) <= 128
     if item["kind"] == "ScaledObject":

@@ -33,8 +33,9 @@ def program(name: str) -> str:
 
 
 def node_module(name: str) -> Path:
-    """The folder of an npm package of this checkout; the test is skipped where it is not, or there is no Node.js."""
-    program("node")
+    """The folder of an npm package of this checkout; the test is skipped without it, or without Node.js."""
+    if shutil.which("node") is None:
+        pytest.skip("Node.js is not installed")
     folder = ENVIRONMENT / "node/node_modules" / name
     if not folder.is_dir():
         pytest.skip(f"the npm package {name} is not installed; `sh .ci/tools` installs it where it can")

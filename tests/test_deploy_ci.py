@@ -496,3 +496,27 @@ def test_the_pipeline_runs_on_a_project(tmp_path: Path) -> None:
     digest = json.loads(step("trtkit deploy plan --json"))["digest"]
     rendered = "".join(path.read_text() for path in (project / "deploy/k8s").rglob("*.yaml"))
     assert digest in rendered
+
+
+def test_the_package_of_the_project_file_is_what_the_jobs_install(tmp_path: Path) -> None:
+    package = "trtkit[cpu,server] @ https://files.example.com/cpu/trtkit-1.2.3-py3-none-any.whl"
+    on_gpu = {"target": "gpu", "gpu": {"product": "NVIDIA-L40S"}, "ci": {"gpu_runner": "l40s", "package": package}}
+    of_project = built(tmp_path, on_gpu)
+    assert of_project.package == package
+    assert of_project.gpu_package == package.replace("[cpu", "[gpu")  # the address stays as it is
+    for text in files(of_project, list(SYSTEMS)).values():
+        assert "trtkit[cpu,server,sklearn]" not in text
+        assert package in text or text.startswith("#!/bin/sh")
+    document = yaml.safe_load(files(of_project, ["github"])[github.FILE])
+    assert document["env"]["TRTKIT"] == package
+    assert document["jobs"]["gpu"]["env"]["TRTKIT"] == of_project.gpu_package
+
+
+def test_a_development_version_that_no_index_has_is_remarked(tmp_path: Path) -> None:
+    def remarked(name: str, version: str, **ci: str) -> bool:
+        project = deploy_project(tmp_path / name, {"target": "cpu", "ci": ci})
+        return any("development version" in text for text in remarks(facts_of(project, *make_plans(project), version)))
+
+    assert remarked("a", "1.2.3.dev0")
+    assert not remarked("b", "1.2.3")
+    assert not remarked("c", "1.2.3.dev0", package="trtkit[cpu,server]==1.2.2")

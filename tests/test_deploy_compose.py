@@ -169,63 +169,135 @@ def test_the_scripts_are_shell(rendered: dict[str, Path]) -> None:
         run("sh", "-n", rendered["one_gpu"] / script)
 
 
+class Docker:
+    """A stand-in for docker that answers from files and writes down what is asked of it."""
+
+    def __init__(self, folder: Path, answers: str) -> None:
+        self.folder = folder
+        self.env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+        (folder / "docker").write_text(f'#!/bin/sh\necho "$*" >> {folder}/asked\n{answers}')
+        (folder / "sleep").write_text("#!/bin/sh\n")
+        for name in ("docker", "sleep"):
+            (folder / name).chmod(0o755)
+
+    def run(self, *command: str | Path) -> tuple[int, list[str]]:
+        (self.folder / "asked").write_text("")
+        done = subprocess.run(["sh", *command], env=self.env, check=False, capture_output=True)
+        return done.returncode, (self.folder / "asked").read_text().splitlines()
+
+
 def test_the_update_script_stops_the_old_server_only_when_a_new_one_is_well(
     rendered: dict[str, Path], tmp_path: Path
 ) -> None:
-    """With a stand-in for docker that writes down what is asked of it, and says that one server runs."""
-    stand_in = tmp_path / "docker"
-    stand_in.write_text(
-        f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\n[ "$*" != "compose ps --quiet triton" ] || cat {tmp_path}/running\n'
-        f'[ "$2" != up ] || exit "$(cat {tmp_path}/up)"\n'
+    docker = Docker(
+        tmp_path,
+        f"""case "$*" in
+"compose ps --quiet triton") cat {tmp_path}/running ;;
+"compose ps --all --quiet triton") cat {tmp_path}/running; echo n3w ;;
+"compose up"*) exit "$(cat {tmp_path}/up)" ;;
+esac
+""",
     )
-    (tmp_path / "sleep").write_text("#!/bin/sh\n")
-    for name in ("docker", "sleep"):
-        (tmp_path / name).chmod(0o755)
-    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
 
     def update(running: str, up: int) -> tuple[int, list[str]]:
-        (tmp_path / "asked").unlink(missing_ok=True)
         (tmp_path / "running").write_text(running)
         (tmp_path / "up").write_text(str(up))
-        command = ["sh", rendered["one_gpu"] / "update.sh"]
-        done = subprocess.run(command, env=env, check=False, capture_output=True)
-        return done.returncode, (tmp_path / "asked").read_text().splitlines()
+        return docker.run(rendered["one_gpu"] / "update.sh")
 
+    first = ["compose rm --force triton", "compose ps --quiet triton"]
+    start = "compose up --detach --no-deps --no-recreate --wait --wait-timeout {} --scale triton={} triton"
+    plan = make_plan(matrix_project(tmp_path / "p", "one_gpu"))
+    wait = plan.startup.budget.whole + 60
     code, asked = update("0ld\n", 0)
     assert code == 0
-    assert asked[1:4] == [
-        "compose up --detach --no-deps --no-recreate --wait --scale triton=2 triton",
-        "stop --time 75 0ld",
-        "rm 0ld",
-    ]
-    code, asked = update("0ld\n", 1)
+    assert asked[:5] == [*first, start.format(wait, 2), "stop --time 75 0ld", "rm 0ld"]
+    assert asked[5] == "compose kill --signal HUP prometheus alertmanager"  # the rules of the new models
+    code, asked = update("0ld\n0lder\n", 1)
     assert code == 1
-    assert not any(line.startswith(("stop", "rm")) for line in asked)
+    ending = ["compose ps --all --quiet triton", "logs --tail 40 n3w", "rm --force n3w"]
+    assert asked == [*first, start.format(wait, 3), *ending]
     code, asked = update("", 0)
     assert code == 1
-    assert len(asked) == 1
+    assert asked == first
 
 
 def test_the_canary_script_asks_for_the_weights_of_every_cluster(rendered: dict[str, Path], tmp_path: Path) -> None:
-    """With a stand-in for docker that answers for the container and writes down what is asked of it."""
-    folder = rendered["cpu"]
-    stand_in = tmp_path / "docker"
-    stand_in.write_text(
-        '#!/bin/sh\nif [ "$5" = grep ]; then shift 4; shift; exec grep "$1" "$2" envoy/envoy.yaml; fi\n'
-        f'for last; do :; done; echo "$last" > {tmp_path}/asked\n'
+    script = rendered["cpu"] / "canary.sh"
+    docker = Docker(
+        tmp_path,
+        f"""case "$*" in
+*"exec -T envoy grep"*) shift 5; exec grep "$1" "$2" envoy/envoy.yaml ;;
+*"ps --quiet triton-canary") cat {tmp_path}/running ;;
+inspect*) cat {tmp_path}/health ;;
+*) for last; do :; done; echo "$last" > {tmp_path}/weights ;;
+esac
+""",
     )
-    stand_in.chmod(0o755)
-    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    subprocess.run(["sh", folder / "canary.sh", "10"], env=env, check=True, capture_output=True)
-    asked = set((tmp_path / "asked").read_text().strip().split("&"))
-    tracks = ("http_{}", "grpc_{}", "http_{}_sequences")
-    assert asked == {
-        f"traffic.triton_{track.format(name)}={share}"
-        for track in tracks
-        for name, share in (("canary", 10), ("stable", 90))
-    }
-    refused = subprocess.run(["sh", folder / "canary.sh", "101"], env=env, check=False, capture_output=True)
-    assert refused.returncode == 2
+
+    def share(percent: int, running: str, health: str) -> tuple[int, dict[str, int]]:
+        (tmp_path / "weights").write_text("")
+        (tmp_path / "running").write_text(running)
+        (tmp_path / "health").write_text(health)
+        code, _ = docker.run(script, str(percent))
+        text = (tmp_path / "weights").read_text().strip()
+        return code, {name: int(value) for name, value in (pair.split("=") for pair in text.split("&") if pair)}
+
+    def weights(canary: int) -> dict[str, int]:
+        tracks = ("http_{}", "grpc_{}", "http_{}_sequences")
+        shares = (("canary", canary), ("stable", 100 - canary))
+        return {f"traffic.triton_{track.format(name)}": share for track in tracks for name, share in shares}
+
+    assert share(10, "c4nary", "healthy") == (0, weights(10))
+    # its share would be answered with 503
+    assert share(10, "", "") == (1, {})
+    assert share(10, "c4nary", "starting") == (1, {})
+    assert share(0, "", "") == (0, weights(0))
+    assert share(101, "c4nary", "healthy") == (2, {})
+
+
+def test_what_asks_for_no_password_stays_on_the_host(tmp_path: Path) -> None:
+    """Prometheus, Alertmanager, which anybody could silence, and the S3 server of trials."""
+    found = services(make_plan(deploy_project(tmp_path, EVERYTHING)))  # with the address 0.0.0.0
+    published = {name: port for name, service in found.items() for port in service.get("ports", [])}
+    open_ones = {name for name, port in published.items() if port.startswith("${BIND_ADDRESS:-0.0.0.0}:")}
+    kept = {name for name, port in published.items() if port.startswith("${UNGUARDED_ADDRESS:-127.0.0.1}:")}
+    assert open_ones == {"envoy", "grafana"}
+    assert kept == {"prometheus", "alertmanager", "s3"}
+
+
+def test_the_servers_temporary_files_may_be_executed(tmp_path: Path) -> None:
+    """A packed Python environment is unpacked there, and Docker mounts a tmpfs noexec by itself."""
+    for name in ("triton", "triton-canary"):
+        assert "exec" in services(plan_of(tmp_path / name))[name]["tmpfs"][0].split(":")[1].split(",")
+
+
+@pytest.mark.parametrize("path", ["/etc/alertmanager/hook", "secrets/hook"])
+def test_alertmanager_finds_the_address_that_compose_mounts(tmp_path: Path, path: str) -> None:
+    """Not below its configuration's folder: no mount point can be made in what is mounted read-only."""
+    plan = plan_of(tmp_path, monitoring={"webhook_url_file": path})
+    alertmanager = services(plan)["alertmanager"]
+    receiver = yaml.safe_load(files(plan)["alertmanager/alertmanager.yml"])["receivers"][0]
+    assert alertmanager["secrets"] == ["alert_webhook_url"]
+    assert receiver["webhook_configs"][0]["url_file"] == "/run/secrets/alert_webhook_url"
+    assert plain(document(plan))["secrets"]["alert_webhook_url"] == {"file": "./secrets/alert_webhook_url"}
+
+
+def test_what_is_mounted_is_readable_for_the_containers_users(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = matrix_project(tmp_path / "p", "cpu")
+    monkeypatch.setattr("sys.argv", ["trtkit", "deploy", "compose", "--project", str(project.root)])
+    before = os.umask(0o077)
+    try:
+        with pytest.raises(SystemExit):
+            main()
+    finally:
+        os.umask(before)
+    folder = project.root / "deploy/compose"
+    mounted = [path for top in ("envoy", "prometheus", "alertmanager", "grafana") for path in (folder / top).rglob("*")]
+    assert len(mounted) > 8
+    assert {oct(path.stat().st_mode & 0o777) for path in mounted if path.is_file()} == {"0o644"}
+    assert {oct(path.stat().st_mode & 0o777) for path in [*mounted, folder / "grafana"] if path.is_dir()} == {"0o755"}
 
 
 def test_the_command_writes_it_and_leaves_edited_files_alone(

@@ -50,8 +50,8 @@ def values_of(folder: Path, environment: str) -> dict[str, Any]:
 
 
 def wanted(plan: Plan) -> Objects:
-    """A plan's objects but for the Namespace, into which Helm installs."""
-    return {key: item for key, item in planned(plan).items() if key[0] != "Namespace"}
+    """A plan's objects but for those that are there before: the Namespace, and the claim that upload.sh makes."""
+    return {key: item for key, item in planned(plan).items() if key[0] not in chart.BEFORE}
 
 
 def assert_exact(folder: Path, plans: Mapping[str, Plan]) -> None:
@@ -161,6 +161,34 @@ def test_the_usual_values_do_what_they_say(hpa: Path) -> None:
     assert (spec["minReplicas"], spec["maxReplicas"]) == (3, 30)
     assert spec["metrics"][0]["pods"]["target"]["averageValue"] == "5"
     assert not [key for key in found if key[0] == "NetworkPolicy"]
+
+
+def test_what_the_plan_does_without_can_be_given_by_hand(tmp_path: Path) -> None:
+    folder = write_all(files_of(plans_of("hpa_cpu")), tmp_path / "digits")
+    offered = {
+        "nodeSelector": {"pool": "a"}, "tolerations": [{"key": "a", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}}, "imagePullSecrets": [{"name": "registry"}],
+    }  # fmt: skip
+    plain = rendered(folder, {}, "triton")["Deployment", "triton", "digits"]["spec"]
+    assert not (offered.keys() | {"replicas"}) & (plain.keys() | plain["template"]["spec"].keys())
+    values = {**offered, "replicaCount": 4, "autoscaling": {"enabled": False}}
+    found = rendered(folder, values, "triton")
+    assert not [key for key in found if key[0] == "HorizontalPodAutoscaler"]
+    spec = found["Deployment", "triton", "digits"]["spec"]
+    assert spec["replicas"] == 4
+    assert {key: spec["template"]["spec"][key] for key in offered} == offered
+
+
+def test_the_claim_that_the_upload_makes_is_not_the_releases(tmp_path: Path) -> None:
+    """Helm refuses to install over an object that kubectl made, and the models have to be there before the pods."""
+    folder = write_all(files_of(plans_of("cpu")), tmp_path / "digits")
+    assert ("PersistentVolumeClaim", "triton", "digits-models") in planned(plans_of("cpu")[""])
+    texts = helm.Chart.load(folder).render({}, name="release", namespace="triton")
+    objects = {name: text for name, text in texts.items() if not name.endswith("NOTES.txt")}
+    assert not [name for name, text in objects.items() if "kind: PersistentVolumeClaim" in text]
+    (notes,) = [text for name, text in texts.items() if name.endswith("NOTES.txt")]
+    assert "PersistentVolumeClaim digits-models, which is not part of the release" in notes
+    assert "upload.sh" in notes
 
 
 WRONG: dict[str, dict[str, Any]] = {

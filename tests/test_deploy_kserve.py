@@ -9,11 +9,13 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 
 from deploy_custom_resources import check
 from deploy_matrix import deploy_project
+from trtkit.cli import run as trtkit
 from trtkit.deploy.figure import plain
-from trtkit.deploy.kubernetes.kserve import kserve_objects, storage_uri
+from trtkit.deploy.kubernetes.kserve import files, kserve_objects, storage_uri
 from trtkit.deploy.kubernetes.storage import claim_name
 from trtkit.deploy.plan import make_plan
 from trtkit.deploy.planned import Plan
@@ -108,4 +110,29 @@ def test_kserve_scales_on_the_processor_only(tmp_path: Path) -> None:
 
 
 def test_nobody_gets_one_who_did_not_ask(tmp_path: Path) -> None:
-    assert kserve_objects(plan_of(tmp_path, kserve=False)) == []
+    plan = plan_of(tmp_path, kserve=False)
+    assert kserve_objects(plan) == []
+    assert files(plan, "base.yaml") == {}
+
+
+def test_it_stands_beside_what_is_applied_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the Deployment in one kustomization, or one chart, the GPUs would be needed twice."""
+    environments = {"production": {"namespace": "prod"}, "plain": {"kserve": False}}
+    project = deploy_project(tmp_path / "digits", {"target": "cpu", "kserve": True, "environments": environments})
+    monkeypatch.chdir(project.root)
+    assert trtkit(["deploy", "k8s"]) == 0
+    out = capsys.readouterr().out
+    assert "  kubectl apply -f deploy/k8s/kserve/production.yaml  # KServe's InferenceService, instead of" in out
+    assert "kserve/plain.yaml" not in out
+    root = project.root / "deploy"
+    written = sorted(str(file.relative_to(root)) for file in root.rglob("*") if file.is_file())
+    having = [name for name in written if "InferenceService" in (root / name).read_text()]
+    assert having == ["k8s/kserve/base.yaml", "k8s/kserve/production.yaml"]
+    items = {item["kind"]: item for item in yaml.safe_load_all((root / having[1]).read_text())}
+    assert list(items) == ["Namespace", "ServiceAccount", "PersistentVolumeClaim", "InferenceService"]
+    predictor = items["InferenceService"]["spec"]["predictor"]
+    assert predictor["serviceAccountName"] == items["ServiceAccount"]["metadata"]["name"]
+    assert f"pvc://{items['PersistentVolumeClaim']['metadata']['name']}/" in predictor["model"]["storageUri"]
+    assert {item["metadata"].get("namespace", "prod") for item in items.values()} == {"prod"}

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import yaml
 
 from deploy_matrix import MATRIX, matrix_project
 from deploy_objects import plans_of, project_of
-from deploy_tools import ROOT, run, write_all
+from deploy_tools import program, run, write_all
 from trtkit.cli import run as trtkit
 from trtkit.deploy.kubernetes import kustomize, render
 from trtkit.deploy.kubernetes.upload import files as upload_files
@@ -33,16 +32,9 @@ OF_THE_UPLOAD = {"CKV_K8S_8": "it only waits to be written to", "CKV_K8S_9": "no
 """Those that only the pod fails that an upload runs in."""
 
 
-def checkov() -> str:
-    found = shutil.which("checkov", path=str(ROOT / ".venv" / "checkov" / "bin")) or shutil.which("checkov")
-    if found is None:
-        pytest.skip("checkov is not installed")
-    return found
-
-
 def failed_checks(folder: Path) -> Iterator[dict[str, Any]]:
     options = ("--framework", "kubernetes", "--output", "json", "--soft-fail", "--compact", "--quiet")
-    report = json.loads(run(checkov(), "--directory", folder, *options, "--skip-download", timeout=240))
+    report = json.loads(run(program("checkov"), "--directory", folder, *options, "--skip-download", timeout=240))
     assert report["summary"]["resource_count"] > 100
     assert report["summary"]["passed"] > 1000
     assert not report["summary"]["parsing_errors"]
@@ -51,11 +43,14 @@ def failed_checks(folder: Path) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_checkov_finds_only_what_we_mean(tmp_path: Path) -> None:
+    places: dict[str, str] = {}  # many rows have the same: each text is checked once
     for row in MATRIX:
-        plans = dict(plans_of(row))
-        rendered = kustomize.files(plans.pop(""), plans)
-        write_all({name: text for name, text in rendered.items() if name.startswith("base/")}, tmp_path / row)
-        write_all(upload_files(project_of(row), plans_of(row)[""]), tmp_path / row / "upload")
+        base = plans_of(row)[""]
+        rendered = kustomize.files(base, {}) | {
+            f"upload/{name}": text for name, text in upload_files(project_of(row), base).items()
+        }
+        places |= {text: f"{row}/{name}" for name, text in rendered.items()}
+    write_all({place: text for text, place in places.items()}, tmp_path)
     found: dict[str, set[str]] = {}
     for check in failed_checks(tmp_path):
         if check["check_id"] in OF_THE_UPLOAD and check["resource"].startswith("Pod."):
@@ -106,6 +101,22 @@ def test_the_secrets_that_are_needed_are_named(
     output = tmp_path / "here"
     assert trtkit(["deploy", "k8s", "--project", str(project_of(row).root), "--output", str(output)]) == 0
     assert expected in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("row", "named"), [("gateway", "class nginx"), ("gateway_existing", "gateway public"), ("ingress", ""), ("cpu", "")]
+)
+def test_a_proxy_that_the_network_policy_cannot_know_is_pointed_at(
+    row: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = project_of(row)
+    assert (
+        trtkit(["deploy", "k8s", "--project", str(project.root / "trtkit.yaml"), "--output", str(tmp_path / "a")]) == 0
+    )
+    printed = capsys.readouterr().out
+    label = "# kubectl label namespace PROXYS_NAMESPACE trtkit.io/triton-client=true"
+    assert (label in printed) == bool(named)
+    assert not named or f"where the proxy's pods ({named}) run" in printed
 
 
 def test_the_cluster_s_version_gates_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,7 @@ def test_the_repository_arrives_whole_and_the_pod_goes(place: Path) -> None:
     assert content(place / "claim" / digest) == content(project_of("cpu").repository)
     log = (place / "log").read_text().splitlines()
     assert "claim.yaml" in log[0]
-    assert "pod.yaml" in log[1]
+    assert "pod.yaml" in log[2]
     assert log[-1].startswith("delete --filename")
     assert log[-1].endswith("pod.yaml --wait=false")
 
@@ -71,10 +71,36 @@ def test_the_repository_arrives_whole_and_the_pod_goes(place: Path) -> None:
 def test_a_digest_that_is_there_is_left_alone(place: Path) -> None:
     there = place / "claim" / plans_of("cpu")[""].digest[:12]
     there.mkdir()
+    (there / "mark").write_text("there before")
     done = filled(place)
     assert done.returncode == 0
     assert "is there already" in done.stdout
-    assert not list(there.iterdir())
+    assert [entry.name for entry in there.iterdir()] == ["mark"]
+
+
+def test_an_empty_folder_that_a_node_made_is_filled(place: Path) -> None:
+    there = place / "claim" / plans_of("cpu")[""].digest[:12]
+    there.mkdir()
+    done = filled(place)
+    assert done.returncode == 0, done.stderr
+    assert content(there) == content(project_of("cpu").repository)
+
+
+def test_a_version_that_came_after_rendering_is_refused(place: Path) -> None:
+    """Its server would answer from it, as the newest one is served, under a digest that does not know it."""
+    shutil.copytree(place / "repository" / "echo" / "1", place / "repository" / "echo" / "2")
+    done = filled(place)
+    assert done.returncode == 1
+    assert "which had fewer files; run trtkit deploy k8s again" in done.stderr
+    assert not (place / "log").exists()
+
+
+def test_a_pod_that_an_earlier_run_left_behind_goes_first(place: Path) -> None:
+    filled(place)
+    log = (place / "log").read_text().splitlines()
+    applied = next(number for number, line in enumerate(log) if line.startswith("apply") and "pod.yaml" in line)
+    assert log[applied - 1].startswith("delete --filename")
+    assert log[applied - 1].endswith("--ignore-not-found")
 
 
 def test_a_copy_that_was_cut_off_is_begun_again(place: Path) -> None:
@@ -108,6 +134,9 @@ def test_a_file_that_arrives_damaged_is_never_in_its_place(place: Path) -> None:
 
 def test_without_the_pod_nothing_is_copied(place: Path) -> None:
     assert filled(place, fails="--for=condition=Ready").returncode != 0
+    log = (place / "log").read_text().splitlines()
+    assert log[-2].endswith("describe pod/digits-upload persistentvolumeclaim/digits-models")  # the events say why
+    assert log[-1].startswith("delete --filename")
     assert not list((place / "claim").iterdir())
 
 

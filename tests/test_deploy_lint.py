@@ -130,6 +130,48 @@ def test_a_server_in_an_image_of_ones_own_is_known_by_its_ports(tmp_path: Path) 
     assert codes(tmp_path / "less", a__yaml=text.replace("terminationGracePeriodSeconds: 90", "")) == ["DRN001"]
 
 
+PORTS = {
+    "each": '["8000:8000", "8001:8001", "127.0.0.1:8002:8002/tcp"]',
+    "a range": '["8000-8002:8000-8002"]',
+    "other ports outside": '["9000-9002:8000-8002"]',
+    "mappings": "[{target: 8000}, {target: 8001}, {target: 8002, published: 80}]",
+}
+
+
+@pytest.mark.parametrize("ports", PORTS.values(), ids=PORTS)
+def test_a_compose_service_that_is_built_here_is_known_by_its_ports(tmp_path: Path, ports: str) -> None:
+    service = "services:\n  server:\n    build: .\n    shm_size: 1gb\n    healthcheck: {test: [CMD, a]}\n"
+    text = f"{service}    ports: {ports}\n"
+    assert codes(tmp_path, compose__yaml=text) == ["CMP003"]
+    assert codes(tmp_path, compose__yaml=text.replace("8002", "8001")) == []
+    assert codes(tmp_path, compose__yaml=text.replace("build: .", "image: registry.example.com/web:1")) == []
+
+
+def test_the_options_of_kserves_runtimes_are_judged(tmp_path: Path) -> None:
+    text = (
+        "apiVersion: serving.kserve.io/v1alpha1\nkind: ClusterServingRuntime\nmetadata: {name: triton}\n"
+        f"spec:\n  containers:\n    - image: {TRITON}\n      args: [tritonserver, --model-store=/mnt/models]\n"
+    )
+    assert codes(tmp_path, runtime__yaml=text) == ["SRV002"]
+
+
+def test_a_budget_for_one_replica_that_lets_no_node_be_drained(tmp_path: Path) -> None:
+    budget = (
+        "---\napiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: a}\n"
+        "spec: {minAvailable: 1, selector: {matchLabels: {app: a}}}\n"
+    )
+    pod = "metadata: {labels: {app: a}}, spec: {containers: [{name: a, image: 'a:1'}]}"
+    work = (
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n"
+        f"spec: {{replicas: 1, selector: {{matchLabels: {{app: a}}}}, template: {{{pod}}}}}\n"
+    )
+    (finding,) = found(tmp_path, a__yaml=work + budget)
+    assert (finding.code, finding.message) == ("ROL003", "minAvailable 1 of 1 replica lets no node be drained")
+    assert codes(tmp_path, a__yaml=work.replace("replicas: 1", "replicas: 2") + budget) == []
+    # Kubernetes takes no such number, and neither is it one here
+    assert codes(tmp_path, a__yaml=work.replace("replicas: 1", "replicas: .inf") + budget) == ["ROL003"]
+
+
 def test_the_nearest_server_counts(tmp_path: Path) -> None:
     query = "groups: [{rules: [{record: a, expr: nv_model_load_duration_secs}]}]\n"
     old, new = (
@@ -145,6 +187,30 @@ def test_the_nearest_server_counts(tmp_path: Path) -> None:
 def test_metrics_of_other_programs_are_left_in_peace(tmp_path: Path) -> None:
     rules = "groups:\n  - rules:\n      - record: a\n        expr: rate(http_requests_total[5m])\n"
     assert codes(tmp_path, rules__yaml=rules) == []
+
+
+def test_what_a_recording_rule_made_is_no_unknown_metric(tmp_path: Path) -> None:
+    rules = "groups:\n  - rules:\n      - {alert: A, expr: 'nv_inference_queue_duration_us:mean5m > 10'}\n"
+    assert codes(tmp_path, rules__yaml=rules) == []
+    assert codes(tmp_path, rules__yaml=rules.replace(":mean5m", "_mean5m")) == ["PQL003"]
+
+
+_FAILED, _DONE = "rate(nv_inference_request_failure[5m])", "rate(nv_inference_request_success[5m])"
+PAIRED = {
+    "a failure of nothing": (f"{_FAILED} > 0", []),
+    "one that is added up": (f"sum({_FAILED}) / sum({_DONE})", []),
+    "by a reason that is left out": (f"{_FAILED} / ignoring(reason) group_left {_DONE}", []),
+    "the raw counters": ("nv_inference_request_failure / nv_inference_request_success", ["PQL012"]),
+    "inside a sum": (f"sum(increase(nv_inference_count{{model='a'}}[5m]) + {_FAILED})", ["PQL012"]),
+    "against a division by zero": (f"{_FAILED} / clamp_min({_DONE}, 1)", ["PQL011", "PQL012"]),
+}
+
+
+@pytest.mark.parametrize(("query", "wanted"), PAIRED.values(), ids=PAIRED)
+def test_failures_have_a_reason_that_no_other_counter_has(tmp_path: Path, query: str, wanted: list[str]) -> None:
+    rules = f'groups:\n  - rules:\n      - record: a\n        expr: "{query}"\n'
+    assert codes(tmp_path / "a", rules__yaml=rules) == wanted
+    assert "PQL012" not in codes(tmp_path / "b", known_of(None, "24.07", None, None, None), rules__yaml=rules)
 
 
 # comments

@@ -34,10 +34,11 @@ from trtkit.deploy.monitoring.rendered import monitoring_files
 from trtkit.deploy.monitoring.rule_tests import unit_test_file
 from trtkit.deploy.monitoring.rules import alerts, rule_file
 from trtkit.deploy.monitoring.scope import FIRST_RESPONSE, buckets_of, escaped
-from trtkit.deploy.monitoring.stack import alertmanager_file
+from trtkit.deploy.monitoring.stack import alertmanager_file, prometheus_file
 from trtkit.deploy.monitoring.timing import Timing, duration, timing_of
 from trtkit.deploy.plan import make_plan
 from trtkit.deploy.planned import Plan
+from trtkit.errors import ProjectError
 
 STREAM = CONFIGS["echo"].replace('"echo"', '"%s"') + "model_transaction_policy { decoupled: true }\n"
 BUCKETS = """
@@ -295,15 +296,63 @@ def test_the_receiver_reads_its_address_from_a_file(plans: dict[str, Plan], tmp_
     run(program("amtool"), "check-config", *write_all({"alertmanager.yml": text}, tmp_path).iterdir())
 
 
+def test_a_relative_path_of_the_receivers_file_is_refused(plans: dict[str, Plan]) -> None:
+    plan = plans["cpu"]
+    told = plan.spec.monitoring.model_copy(update={"webhook_url_file": "secrets/hook"})
+    with pytest.raises(ProjectError, match=r"secrets/hook, a relative path.* /run/secrets/hook"):
+        alertmanager_file(replace(plan, spec=plan.spec.model_copy(update={"monitoring": told})))
+
+
 def test_scraped_series_have_the_labels_that_rules_choose_by(plans: dict[str, Plan]) -> None:
     files = monitoring_files(plans["mig"])
     jobs = {job["job_name"]: job for job in yaml.safe_load(files["prometheus/prometheus.yml"])["scrape_configs"]}
-    assert jobs["mig"]["static_configs"] == [
-        {"targets": ["triton:8002"], "labels": {"namespace": "triton", "pod": "triton", "track": "stable"}}
-    ]
     assert set(jobs) == {"mig", "dcgm-exporter", "envoy", "prometheus", "alertmanager"}
+    assert jobs["mig"]["dns_sd_configs"][0]["names"] == ["triton", "triton-canary"]
     assert 'DCGM_FI_DEV_XID_ERRORS{namespace="triton", job="dcgm-exporter"}' in files["prometheus/rules.yml"]
     assert "exported_namespace" in files["kubernetes/rules.yml"]
+
+
+def test_every_server_that_dns_knows_is_scraped_under_a_name_of_its_own(plans: dict[str, Plan], tmp_path: Path) -> None:
+    """What DNS would find stands there, and Prometheus itself relabels it."""
+    value = yaml.safe_load(prometheus_file(plans["cpu"]))
+    job = value["scrape_configs"][0]
+    port = job.pop("dns_sd_configs")[0]["port"]
+    found = {"triton": ["10.0.0.5", "10.0.0.6"], "triton-canary": ["10.0.0.7"]}
+    job["static_configs"] = [
+        {"targets": [f"{address}:{port}" for address in addresses], "labels": {"__meta_dns_name": name}}
+        for name, addresses in found.items()
+    ]
+    files = {"prometheus.yml": json.dumps({"scrape_configs": [job]})}
+    told = run(program("promtool"), "check", "service-discovery", write_all(files, tmp_path) / "prometheus.yml", "cpu",
+               "--timeout=2s")  # fmt: skip
+    servers = [target["labels"] for target in json.loads(told[told.index("[") :])]
+    same = {"job": "cpu", "namespace": "triton"}
+    shown = [{key: labels[key] for key in ("job", "namespace", "pod", "track", "__address__")} for labels in servers]
+    assert sorted(shown, key=lambda labels: labels["pod"]) == [
+        {**same, "pod": "triton-10.0.0.5", "track": "stable", "__address__": "10.0.0.5:8002"},
+        {**same, "pod": "triton-10.0.0.6", "track": "stable", "__address__": "10.0.0.6:8002"},
+        {**same, "pod": "triton-canary-10.0.0.7", "track": "canary", "__address__": "10.0.0.7:8002"},
+    ]
+
+
+def test_rates_span_four_scrapes_whatever_the_data_source_is_set_to(tmp_path: Path) -> None:
+    """Grafana takes the panel's interval before the data source's, whose default of 15 s is no minute."""
+    plan = make_plan(deploy_project(tmp_path, {"target": "cpu", "monitoring": {"interval_seconds": 60}}, ("echo",)))
+    panels = [panel for panel in dashboard(plan, "kubernetes")["panels"] if panel["type"] != "row"]
+    assert {panel["interval"] for panel in panels} == {"1m"}
+
+
+def test_a_cache_in_redis_has_no_panels_of_the_local_one(tmp_path: Path) -> None:
+    plan = make_plan(deploy_project(tmp_path, {"target": "cpu", "compose": {"redis": True}}, ("cached",)))
+    local = {"Full", "Evictions"}
+    assert not local & {title for title, _ in expressions(plan, "static")}
+    assert local <= {title for title, _ in expressions(plan, "kubernetes")}  # where each pod has its own
+
+
+def test_a_canary_does_not_hide_that_no_stable_server_is_there(plans: dict[str, Plan]) -> None:
+    assert 'track="stable"' in expr_of(plans["cpu"], "Absent")
+    assert "ProxyDown" in names_of(plans["cpu"], "static")
+    assert "ProxyDown" not in names_of(plans["cpu"], "kubernetes")
 
 
 def test_the_monitors_choose_the_pods_and_keep_their_track(plans: dict[str, Plan]) -> None:

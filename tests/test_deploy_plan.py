@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from deploy_matrix import MATRIX, TARGETS, deploy_project, matrix_project
+from deploy_matrix import MATRIX, deploy_project, matrix_project
 from trtkit.deploy.memory import amount, buffer_of, mib
 from trtkit.deploy.plan import make_plan, make_plans
 from trtkit.deploy.planned import Plan
@@ -21,6 +21,7 @@ from trtkit.export.activations import activations_of
 
 ALL = ("encoder", "echo", "pipeline", "tracker", "cached")
 L40S = {"product": "NVIDIA-L40S"}
+HISTOGRAMS = "--metrics-config=histogram_latencies=true"
 
 
 def plan_of(folder: Path, served: tuple[str, ...] = ("encoder",), **deploy: Any) -> Plan:
@@ -100,6 +101,36 @@ def test_activations_are_what_is_alive_at_once(tmp_path: Path) -> None:
     found = activations_of(tmp_path / "chain.onnx", batch=8)
     assert found is not None
     assert (found.peak_bytes, found.unknown, found.assumed) == (2 * 8 * 1024, 0, ())
+
+
+def test_activations_of_types_that_no_array_has_are_unknown(tmp_path: Path) -> None:
+    """Inference leaves the type of a custom operator's tensors open."""
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Own", ["x"], ["y"], domain="own")], "g",
+        [info("x", TensorProto.UNDEFINED, ["n", 4])], [info("y", TensorProto.FLOAT, ["n", 4])],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("own", 1)]), tmp_path / "own.onnx")
+    found = activations_of(tmp_path / "own.onnx", batch=8)
+    assert found is not None
+    assert (found.peak_bytes, found.unknown) == (0, 2)
+
+
+def test_activations_do_not_depend_on_large_weights_but_on_small_ones(tmp_path: Path) -> None:
+    """A Reshape's target is a weight too; the values of 64 KiB of real weights are not needed."""
+    info = helper.make_tensor_value_info
+    weights = [
+        helper.make_tensor("w", TensorProto.FLOAT, [4, 4096], bytes(4 * 4096 * 4), raw=True),
+        helper.make_tensor("shape", TensorProto.INT64, [2], [-1, 2048]),
+    ]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("Reshape", ["a", "shape"], ["y"])]
+    graph = helper.make_graph(
+        nodes, "g", [info("x", TensorProto.FLOAT, ["n", 4])], [info("y", TensorProto.FLOAT, None)], weights
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "g.onnx")
+    found = activations_of(tmp_path / "g.onnx", batch=8)
+    assert found is not None
+    assert (found.peak_bytes, found.unknown) == (2 * 8 * 4096 * 4, 0)  # a and y; x is done
 
 
 def test_activations_say_what_they_assumed_and_refuse_nonsense(tmp_path: Path) -> None:
@@ -231,12 +262,27 @@ def test_the_gpus_label_and_resource(tmp_path: Path, gpu: dict[str, Any], produc
 def test_flags_follow_the_release_and_the_models(tmp_path: Path) -> None:
     flags = [flag for flag, _ in plan_of(tmp_path, ALL).flags]
     assert "--cache-config=local,size=104857600" in flags
-    assert "--metrics-config=histogram_latencies=true" in flags
-    old = TARGETS["old"]["image"]
-    older = [flag for flag, _ in make_plan(deploy_project(tmp_path / "old", {"target": "old"}, ALL)).flags]
-    assert "24.10" in old
-    assert "--metrics-config=histogram_latencies=true" not in older
+    assert HISTOGRAMS not in flags  # no model is decoupled, and the server keeps none of others
     assert not any(flag.startswith("--http-max-input-size") for flag in flags)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "model_transaction_policy { decoupled: true }",
+        'model_metrics { metric_control { metric_identifier { family: "nv_inference_first_response_histogram_ms" } '
+        "histogram_options { buckets: [1, 10] } } }",
+    ],
+)
+def test_histograms_where_there_are_any(tmp_path: Path, lines: str) -> None:
+    """Of decoupled models, and where a config sets the buckets, for which the linter asks; from 24.11 on."""
+    for target, expected in (("cpu", True), ("old", False)):
+        project = deploy_project(tmp_path / target, {"target": target}, ("echo", "encoder"))
+        with (project.repository / "echo" / "config.pbtxt").open("a") as config:
+            config.write(lines)
+        flags = dict(make_plan(project).flags)
+        assert (HISTOGRAMS in flags) == expected
+        assert "first response of echo as" in flags.get(HISTOGRAMS, "first response of echo as")
 
 
 def test_sizes_of_own_options_count(tmp_path: Path) -> None:
@@ -274,9 +320,36 @@ def test_explicit_mode_loads_what_an_ensemble_needs_and_closes_the_repository_ap
     assert any(flag.startswith("--http-restricted-api=model-repository,") for flag in flags)
 
 
+def test_models_alone_are_explicit_mode(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, ALL, models=["pipeline"])
+    said = plan_of(tmp_path / "b", ALL, models=["pipeline"], server={"control_mode": "explicit"})
+    assert plan.spec.server.control_mode == "explicit"
+    assert [model.name for model in plan.models] == ["echo", "encoder", "pipeline"]
+    assert (plan.flags, plan.spec) == (said.flags, said.spec)
+
+
+def test_unloading_python_models_counts_in_the_exit_timeout(tmp_path: Path) -> None:
+    """Their instances end one after another, 1.2 to 1.3 s each (2.51): eight took 10 s."""
+    project = deploy_project(tmp_path, {"target": "cpu"}, ("echo", "tracker", "encoder"))
+    config = project.repository / "echo" / "config.pbtxt"
+    config.write_text(config.read_text().replace("count: 1", "count: 8"))
+    plan = make_plan(project)
+    assert plan.drain.unload.whole == 12  # 1 + 8 x 1.3, rounded up
+    assert "8 instances of echo" in plan.drain.unload.why
+    assert "unloading the models (12 s)" in plan.drain.exit_timeout.why
+    assert not any("unloading takes" in each for each in plan.warnings)
+    config.write_text(config.read_text().replace("count: 8", "count: 50"))
+    assert any("unloading takes 66 s" in each and "exit_timeout_seconds: 96" in each
+               for each in make_plan(project).warnings)  # fmt: skip
+    assert plan_of(tmp_path / "b", ("encoder",)).drain.unload.whole == 1
+
+
 def test_a_measurement_of_another_repository_is_used_and_said(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, measurements=measured(tmp_path, digest="0" * 64))
     assert any("measured another state of the repository (digest 000000000000" in each for each in plan.warnings)
+    part = measured(tmp_path / "c")
+    said = make_plan(deploy_project(tmp_path / "c", {"target": "cpu", "measurements": part}, ("encoder", "echo")))
+    assert "another state of the repository without echo (digest x, now" in said.warnings[0]
     again = make_plan(deploy_project(tmp_path / "b", {
         "target": "cpu", "measurements": measured(tmp_path / "b", digest=plan.digest)}))  # fmt: skip
     assert again.warnings == ()

@@ -49,7 +49,17 @@ def perf_file(folder: Path, **arguments: Any) -> dict[str, list[str]]:
 BLOCKS: list[tuple[dict[str, Any], str]] = [
     ({"server": {"control_mode": "poll"}}, "deploy.server.control_mode: poll reads a model while it is being copied"),
     ({"server": {"control_mode": "explicit"}}, "deploy.server.control_mode: explicit loads only what is named"),
-    ({"models": ["encoder"]}, "deploy.models: with control_mode none the server loads every model"),
+    ({"models": ["encoder"], "server": {"control_mode": "none"}},
+     "deploy.models: with server.control_mode: none the server loads every model of the repository"),
+    ({"resources": {"memory": "0Gi"}}, "deploy.resources.memory: 0Gi is less than 1Mi; write a size such as 4Gi"),
+    ({"resources": {"memory": "9000Pi"}}, "deploy.resources.memory: 9000Pi is more than 64 bits count"),
+    ({"resources": {"shm": "100k"}}, "deploy.resources.shm: 100k is less than 1Mi"),
+    ({"resources": {"temporary": "500m"}}, "deploy.resources.temporary: 500m is less than 1Mi"),
+    ({"storage": {"size": "0"}}, "deploy.storage.size: 0 is less than 1Mi; write a size such as 4Gi"),
+    ({"resources": {"cpu": "0.0001"}}, "deploy.resources.cpu: 0.0001 is less than 1m, a thousandth of a core"),
+    ({"cluster": {"quota_cpu": "0"}}, "deploy.cluster.quota_cpu: 0 is less than 1m"),
+    ({"scaling": {"min_replicas": 2**31}}, "deploy.scaling.min_replicas: 2147483648 is more than the 2147483647"),
+    ({"kube_version": "1.22"}, "deploy.kube_version: 1.22 does not know what is rendered"),
     ({"storage": {"kind": "baked"}}, "deploy.storage.kind: baked needs `registry:`"),
     ({"storage": {"kind": "baked"}, "registry": "r.io/a", "kserve": True}, "deploy.kserve: KServe reads a bucket or a"),
     ({"scaling": {"kind": "hpa", "metric": "gpu"}}, "deploy.scaling.metric: gpu, and the target runs on the CPU"),
@@ -61,7 +71,7 @@ BLOCKS: list[tuple[dict[str, Any], str]] = [
     ({"target": "gpu", "scaling": {"vpa": "Recreate"}}, "deploy.scaling.vpa: Recreate restarts GPU pods"),
     ({"scaling": {"kind": "hpa", "metric": "cpu", "vpa": "Initial"}}, "Initial and an HPA on cpu change each other's"),
     ({"server": {"exit_timeout_seconds": 1}}, "deploy.server.exit_timeout_seconds: 1 s leaves no time"),
-    ({"image": "nvcr.io/nvidia/tritonserver:23.08-py3", "scaling": {"kind": "hpa"}},
+    ({"image": "nvcr.io/nvidia/tritonserver:23.08-py3", "scaling": {"kind": "hpa", "metric": "pending"}},
      "pending needs nv_inference_pending_request_count, which came with 23.09, and the server is 23.08"),
     ({"target": "gpu", "gpu": {"memory_mib": 300}}, "deploy.gpu.product: a pod needs 567 MiB (weights 1, "
      "activations 1, arena 1, context 500, pool 64), the GPU has 300"),
@@ -110,6 +120,8 @@ def test_what_cannot_work_is_refused(tmp_path: Path, block: dict[str, Any], sent
         {"storage": {"access_mode": "ReadWriteOnce"}, "scaling": {"min_replicas": 1}},
         {"storage": {"kind": "baked"}, "registry": "r.io/a"},
         {"server": {"exit_timeout_seconds": 2}},
+        {"resources": {"cpu": "1m", "shm": "1Mi", "temporary": "1Mi"}, "kube_version": "1.23"},
+        {"models": ["encoder"]},
     ],
 )
 def test_what_just_works_is_not_refused(tmp_path: Path, block: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from trtkit.deploy.plan import plan_and_place
 from trtkit.deploy.plan_plot import bars
 from trtkit.deploy.plan_report import notes
 
+DOCS = Path(__file__).parent.parent / "docs"
 A100 = {"product": "NVIDIA-A100-SXM4-80GB"}
 
 
@@ -28,7 +29,8 @@ def test_the_table_has_every_figure_its_reason_and_the_command(
     assert run(["deploy", "plan", "--project", str(tmp_path)]) == 0
     out = " ".join(capsys.readouterr().out.split())
     for part in (
-        "1 x nvidia.com/gpu of NVIDIA-L40S, driver 570.86 or newer", "a further pod needs 1 gpu, and 6 are free",
+        "1 x nvidia.com/gpu of NVIDIA-L40S, driver 570.86 or newer",
+        "2 to 8, by hpa on pending; a startup probe every 5 s", "a further pod needs 1 gpu, and 6 are free",
         "preStop 15 + exit timeout 60 + 15", "--exit-timeout-secs=60 # requests in flight",
         "warning: start-up is estimated",
         "│ shared GPU │ 46,068 MiB │ 77 │ 154 │",
@@ -45,6 +47,10 @@ def test_the_json_has_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str
     figures = {(group, name): figure for group, names in value["figures"].items() for name, figure in names.items()}
     assert figures == {(group, name): figure.to_json() for group, name, figure in plan.figures()}
     assert value["command"] == plan.arguments
+    assert value["startup_probe"] == {"period_s": plan.startup.period, "failures": plan.startup.failures}
+    assert value["scaling"] == {"kind": "hpa", "metric": "pending", "max_replicas": 12, "counted": []}
+    described = (DOCS / "deploy.md").read_text().partition("plan --json`")[2].partition("\n## ")[0]
+    assert [key for key in value if f"`{key}`" not in described] == []
     assert [row["way"] for row in value["density"]["ways"]] == ["whole GPU", "shared GPU"]
 
 

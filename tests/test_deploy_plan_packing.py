@@ -7,8 +7,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trtkit.deploy.gpus import PRODUCTS, slice_memory
+from trtkit.deploy.gpus import PRODUCTS, profile_problem, slice_memory
 from trtkit.deploy.packing import densities, pack, smallest_product, smallest_profile, together
+from trtkit.project.spec_deploy import Gpu
 
 
 def test_models_are_packed_largest_first() -> None:
@@ -63,6 +64,14 @@ def test_slices_are_smaller_than_their_gpu_together() -> None:
     for product in PRODUCTS.values():
         for profile, count in product.slices.items():
             assert count * slice_memory(profile) <= product.memory_mib, profile
+
+
+def test_data_centre_gpus_from_ampere_on_have_slices() -> None:
+    """NVIDIA's MIG guide, supported profiles; a product without any refuses all."""
+    for product, profile in (("NVIDIA-A30", "1g.6gb"), ("NVIDIA-H200", "1g.18gb"), ("NVIDIA-B200", "1g.23gb")):
+        assert profile_problem(Gpu(product=product, mig=profile)) is None
+        assert PRODUCTS[product].slices[profile] in (4, 7)
+    assert profile_problem(Gpu(product="NVIDIA-L4", mig="1g.6gb")) is not None
 
 
 def test_the_counts_of_published_guides_are_not_repeated() -> None:

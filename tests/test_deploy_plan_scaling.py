@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from deploy_matrix import deploy_project
+from deploy_matrix import deploy_project, matrix_project
 from perf_results import measurement
 from trtkit.deploy.facts import read_models
 from trtkit.deploy.measured import PerfMeasurement, read_measured
 from trtkit.deploy.plan import make_plan, objectives_of
-from trtkit.deploy.planned import Plan, ScalingPlan
-from trtkit.deploy.scaling_plan import best_load, scaling_of
+from trtkit.deploy.planned import Objective, Plan, ScalingPlan
+from trtkit.deploy.scaling_plan import best_load, called_models, scaling_of
 from trtkit.deploy.startup import startup_of
 from trtkit.errors import ProjectError
 from trtkit.perf.reports.bundle import write_bundle
-from trtkit.project import Project
+from trtkit.project import Deploy, Project
 
 
 def load(concurrency: int, rate: float, p99_ms: float, queue_ms: float | None = 1.0, **over: Any) -> PerfMeasurement:
@@ -33,12 +33,12 @@ def load(concurrency: int, rate: float, p99_ms: float, queue_ms: float | None = 
 LOADS = (load(8, 320, 20, 2), load(32, 640, 48, 18.75), load(64, 700, 90, 60))
 
 
-def scaled(folder: Path, perf: tuple[PerfMeasurement, ...], **scaling: Any) -> ScalingPlan:
+def scaled(folder: Path, perf: tuple[PerfMeasurement, ...], release: str = "25.01", **scaling: Any) -> ScalingPlan:
     deploy = {"target": "cpu", "slo": {"latency_p99_ms": 50}, "scaling": {"kind": "hpa", **scaling}}
     project = deploy_project(folder, deploy)
     served = read_models(project.repository, (), 0)
     startup = startup_of(project.deploy, served, None, on_gpu=False)
-    return scaling_of(project.deploy, served, objectives_of(project.deploy, served), perf, startup)
+    return scaling_of(project.deploy, served, objectives_of(project.deploy, served), perf, startup, release)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def scaled(folder: Path, perf: tuple[PerfMeasurement, ...], **scaling: Any) -> S
     [
         ("pending", 9.6),  # 640/s x 18.75 ms = 12 waiting, of which 80 %
         ("queue", 15.0),  # 80 % of 18.75 ms
-        ("rps", 512.0),  # 80 % of 640
+        ("rps", 448.0),  # 70 % of 640
         ("gpu", 70.0),  # no measurement says it
         ("cpu", 70.0),
     ],
@@ -63,8 +63,22 @@ def test_the_target_at_the_knee(tmp_path: Path, metric: str, target: float) -> N
 
 def test_without_a_metric_requests_per_second_where_they_were_measured(tmp_path: Path) -> None:
     plan = scaled(tmp_path, LOADS)
-    assert (plan.metric, plan.target.value) == ("rps", 512.0)
-    assert scaled(tmp_path / "b", ()).metric == "pending"
+    assert (plan.metric, plan.target.value) == ("rps", 448.0)
+    assert "a pod's capacity was measured" in plan.metric_why
+    unmeasured = scaled(tmp_path / "b", ())
+    assert unmeasured.metric == "pending"
+    assert "no pod's capacity was measured" in unmeasured.metric_why
+    older = scaled(tmp_path / "c", (), "23.08")
+    assert older.metric == "queue"
+    assert "23.08 does not count pending requests" in older.metric_why
+    assert scaled(tmp_path / "d", LOADS, metric="queue").metric_why == "scaling.metric: queue"
+
+
+def test_the_pace_is_the_project_files(tmp_path: Path) -> None:
+    plan = scaled(tmp_path, LOADS, up_percent=40, down_period_seconds=90)
+    assert [(figure.value, figure.origin) for figure in (
+        plan.up_percent, plan.up_period, plan.down_percent, plan.down_period,
+    )] == [(40, "declared"), (15, "preset"), (25, "preset"), (90, "declared")]  # fmt: skip
 
 
 def test_a_queue_target_is_never_above_the_objective(tmp_path: Path) -> None:
@@ -80,6 +94,7 @@ def test_a_declared_target_goes_first(tmp_path: Path) -> None:
 def test_presets_say_that_nothing_was_measured(tmp_path: Path) -> None:
     plan = scaled(tmp_path, ())
     assert (plan.target.value, plan.capacity) == (16.0, None)  # two instances, batches of eight
+    assert "each instance of encoder: 2 x 8" in plan.target.why
     assert "not measured" in plan.target.why
     assert "not measured" in scaled(tmp_path / "b", (), metric="rps").target.why
 
@@ -93,9 +108,74 @@ def test_unstable_loads_count_only_where_there_is_no_other(tmp_path: Path) -> No
     assert alone.capacity.value == 640.0
 
 
-def test_of_several_models_the_one_that_can_do_least() -> None:
-    from trtkit.deploy.planned import Objective
+def test_pending_without_a_measurement_is_what_fills_the_largest_model(tmp_path: Path) -> None:
+    """Not the sum over all models, 48 here: the clients of one would wait for many batches before a pod comes."""
+    project = matrix_project(tmp_path, "cpu")
+    (project.repository / "encoder" / "1" / "weights.bin").write_bytes(bytes(100_000))
+    plan = make_plan(project)
+    assert plan.scaling.target.value == 16.0
+    assert "encoder, the model with the largest files: 2 x 8" in plan.scaling.target.why
 
+
+def counted(folder: Path, measured: tuple[str, ...], **deploy: Any) -> tuple[str, ...]:
+    served = read_models(matrix_project(folder, "cpu").repository, (), 0)
+    loads = [load(8, 100, 20, model=name) for name in measured]
+    return called_models(Deploy.model_validate(deploy), served, loads)
+
+
+def test_whose_requests_are_the_load(tmp_path: Path) -> None:
+    """echo and encoder are steps of pipeline; a step counts where clients call it themselves."""
+    entries = ("cached", "pipeline", "tracker")
+    assert counted(tmp_path / "a", ()) == entries
+    assert counted(tmp_path / "b", ("pipeline", "encoder")) == entries  # the step was measured to know more
+    assert counted(tmp_path / "c", ("encoder",)) == ("cached", "encoder", "pipeline", "tracker")
+    own = {"models": {"echo": {"queue_ms": 5}}}
+    assert counted(tmp_path / "d", ("pipeline",), slo=own) == ("cached", "echo", "pipeline", "tracker")
+
+
+def test_a_step_s_rate_is_no_capacity_of_what_it_is_a_step_of(tmp_path: Path) -> None:
+    """HPA and capacity count in the same unit: requests of pipeline, of which each is one of encoder too."""
+    rows = [measurement(model="encoder", concurrency=8), measurement(model="pipeline", concurrency=4)]
+    report = {"data": "", "measurements": [each.to_json() for each in rows]}
+    report["measurements"][0]["requests_per_s"] = 30.0
+    (tmp_path / "perf.json").write_text(json.dumps(report))
+    block = {"target": "cpu", "measurements": {"perf": ["perf.json"]}, "scaling": {"kind": "hpa"}}
+    plan = make_plan(deploy_project(tmp_path, block, ("encoder", "echo", "pipeline")))
+    assert plan.scaling.counted == ("pipeline",)
+    assert plan.scaling.capacity is not None
+    assert "pipeline: the highest load" in plan.scaling.capacity.why
+
+
+def test_a_mix_is_the_capacity_for_all_its_requests(tmp_path: Path) -> None:
+    """80 and 20 requests/s at once are 100, not the 20 of the rarer model; beyond an objective of either, none."""
+    promised = [Objective("encoder", 50, 100, 0.01), Objective("echo", 30, None, None)]
+
+    def mix(concurrency: int, rate: float, p99_ms: float) -> list[PerfMeasurement]:
+        shares = (("encoder", 0.8, p99_ms), ("echo", 0.2, p99_ms / 2))
+        return [load(concurrency, share * rate, p99, None, model=name, mix_per_s=rate) for name, share, p99 in shares]
+
+    best = best_load(promised, [*mix(4, 50, 20), *mix(8, 100, 40), *mix(16, 120, 80), load(2, 30, 9, model="echo")])
+    assert best is not None
+    assert (best.model, best.requests_per_s, best.p99_ms) == ("encoder + echo", 100, 40)
+    assert best_load(promised, mix(16, 120, 80)) is None
+
+
+def test_a_mix_as_perf_writes_it(tmp_path: Path) -> None:
+    one = measurement(model="encoder", concurrency=8)
+    share = {"model": "encoder", "requests_per_s": 80.0, "latency": one.to_json()["latency"], "errors": 0}
+    value = {**one.to_json(), "requests_per_s": 100.0, "by_model": [share, {**share, "model": "echo"}]}
+    project = deploy_project(tmp_path, {"target": "cpu", "measurements": {"perf": ["perf.json"]}}, ("encoder", "echo"))
+    (tmp_path / "perf.json").write_text(json.dumps({"data": "", "measurements": [value]}))
+    assert [(each.model, each.requests_per_s, each.mix_per_s) for each in read(project)] == [
+        ("encoder", 80.0, 100.0), ("echo", 80.0, 100.0),
+    ]  # fmt: skip
+    plan = make_plan(project)
+    assert plan.scaling.capacity is not None
+    assert plan.scaling.capacity.value == 100.0
+    assert plan.scaling.target.value == 70.0
+
+
+def test_of_several_models_the_one_that_can_do_least() -> None:
     promised = [Objective(name, 50, 100, 0.01) for name in ("encoder", "other", "unmeasured")]
     best = best_load(promised, [*LOADS, load(4, 90, 30, model="other"), load(4, 95, 60, model="other")])
     assert best is not None
@@ -166,7 +246,7 @@ def test_an_ensemble_waits_in_the_queues_of_its_models(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         ("{", "perf.json is no JSON"),
-        ("{}", "perf.json is no report of `trtkit perf --json`: KeyError('measurements')"),
+        ("{}", "perf.json is no report of `trtkit perf --json`: it has no 'measurements'"),
         ('{"measurements": [{"load": {}}]}', "is no report of `trtkit perf --json`"),
         ('{"measurements": [3]}', "is no report of `trtkit perf --json`"),
     ],

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +88,20 @@ def test_the_default_rules_of_the_adapter_are_off_and_prometheus_is_the_projects
     values = yaml.safe_load(str(adapter_values(plan_of(tmp_path, scaling))))
     assert values["rules"]["default"] is False
     assert values["prometheus"] == {"url": "https://prom.example.com", "port": 443, "path": "/prefix"}
+
+
+def counted(plan: Plan) -> list[str]:
+    """The models by which the HPA selects requests; [] for all."""
+    (one,) = rendered(plan)["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    selector = one["pods"]["metric"].get("selector")
+    return list(selector["matchExpressions"][0]["values"]) if selector else []
+
+
+def test_a_step_that_clients_call_themselves_counts(tmp_path: Path) -> None:
+    """One that has an objective of its own; else its requests would be invisible to the HPA."""
+    own = {"models": {"encoder": {"latency_p99_ms": 50}}}
+    plan = plan_of(tmp_path, {"kind": "hpa", "metric": "rps"}, EVERY, slo=own)
+    assert counted(plan) == ["cached", "encoder", "pipeline", "tracker"]  # echo is a step, and nothing else
 
 
 def test_a_request_of_an_ensemble_counts_once(tmp_path: Path) -> None:
@@ -218,17 +231,31 @@ def test_missing_data_is_an_error_unless_there_may_be_no_pod(tmp_path: Path) -> 
 
 
 def test_how_fast_pods_come_and_go(tmp_path: Path) -> None:
-    scaling = {"up_stabilization_seconds": 60, "down_stabilization_seconds": 300}
-    rules = plain(behavior(plan_of(tmp_path, {"kind": "hpa", **scaling})))
-    assert rules["scaleUp"] == {
-        "stabilizationWindowSeconds": 60, "policies": [{"type": "Percent", "value": 50, "periodSeconds": 60}],
+    usual = plain(behavior(plan_of(tmp_path, {"kind": "hpa"})))
+    assert usual == {
+        "scaleUp": {
+            "stabilizationWindowSeconds": 0, "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}],
+        },
+        "scaleDown": {
+            "stabilizationWindowSeconds": 300, "policies": [{"type": "Percent", "value": 25, "periodSeconds": 120}],
+        },
     }  # fmt: skip
-    assert rules["scaleDown"]["policies"] == [{"type": "Percent", "value": 25, "periodSeconds": 120}]
-    assert rules["scaleDown"]["stabilizationWindowSeconds"] >= 300
-    # the controller's arithmetic: a step up is rounded up and a step down is cut, so that even one pod can move
-    up = [math.ceil(pods * 1.5) for pods in (1, 2, 3)]
-    down = [int(pods * 0.75) for pods in (4, 3, 2)]
-    assert (up, down) == ([2, 3, 5], [3, 2, 1])
+    scaling = {
+        "up_stabilization_seconds": 60, "down_stabilization_seconds": 400, "up_percent": 50, "up_period_seconds": 60,
+        "down_percent": 10, "down_period_seconds": 30,
+    }  # fmt: skip
+    for kind in ("hpa", "keda"):
+        plan = plan_of(tmp_path, {"kind": kind, **scaling})
+        rules = plain(behavior(plan))
+        assert rules["scaleUp"] == {
+            "stabilizationWindowSeconds": 60, "policies": [{"type": "Percent", "value": 50, "periodSeconds": 60}],
+        }  # fmt: skip
+        assert rules["scaleDown"] == {
+            "stabilizationWindowSeconds": 400, "policies": [{"type": "Percent", "value": 10, "periodSeconds": 30}],
+        }  # fmt: skip
+        (item,) = rendered(plan).values()
+        spec = item["spec"]["advanced"]["horizontalPodAutoscalerConfig"] if kind == "keda" else item["spec"]
+        assert spec["behavior"] == rules
 
 
 @pytest.mark.parametrize("mode", ["Off", "Initial", "InPlaceOrRecreate"])

@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 
 import pytest
 
+from trtkit.deploy.cron import cron_window
 from trtkit.deploy.simulation.behavior import default_behavior
 from trtkit.deploy.simulation.budget import reaction_parts
-from trtkit.deploy.simulation.cron import cron_window
 from trtkit.deploy.simulation.propose import chart_scaler, propose, targets
 from trtkit.deploy.simulation.report import chart_lines, proposal_lines
 from trtkit.deploy.simulation.result import flaps_of

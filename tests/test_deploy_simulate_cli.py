@@ -16,6 +16,7 @@ from deploy_matrix import deploy_project
 from trtkit.cli import run as command_line
 from trtkit.deploy.measured import PerfMeasurement
 from trtkit.deploy.plan import make_plan
+from trtkit.deploy.simulation.behavior import Policy
 from trtkit.deploy.simulation.inputs import inputs_of
 from trtkit.deploy.simulation.plot import draw, write_plot
 from trtkit.deploy.simulation.run import simulate
@@ -128,8 +129,11 @@ def test_the_behavior_is_the_rendered_one(tmp_path: Path) -> None:
     from trtkit.deploy.figure import plain
     from trtkit.deploy.kubernetes.scaling import behavior
 
-    project = deploy_project(tmp_path / "p", {"target": "cpu", "scaling": {"kind": "hpa", "metric": "rps"}})
-    plan = make_plan(project)
+    scaling = {"kind": "hpa", "metric": "rps", "up_percent": 60, "up_period_seconds": 45, "down_percent": 40}
+    plan = make_plan(deploy_project(tmp_path / "p", {"target": "cpu", "scaling": scaling}))
+    said = inputs_of({"capacity": 50.0, "up_percent": 70, "down_period": 90}, plan).scaler.behavior
+    assert said is not None
+    assert (said.up.policies, said.down.policies) == ((Policy("Percent", 70, 45),), (Policy("Percent", 40, 90),))
     found = inputs_of({"capacity": 50.0}, plan).scaler.behavior
     rendered = plain(behavior(plan))
     assert found is not None
@@ -174,6 +178,17 @@ def test_the_service_time_by_littles_law(tmp_path: Path) -> None:
     assert found.settings.pod.service_s == pytest.approx(0.019)  # 2 / 100 per s - 1 ms
     assert found.settings.pod.slots == 8
     assert "2 in flight / 100 per s - 1 ms of queue (a.json)" in found.figures["service ms"].why
+
+
+def test_the_service_time_is_that_of_the_model_with_the_capacity(tmp_path: Path) -> None:
+    """echo can do 900/s in 1 ms; the pod's capacity is the encoder's, and so is what a request takes."""
+    block = {"target": "cpu", "slo": {"latency_p99_ms": 50}, "scaling": {"kind": "hpa"}}
+    plan = make_plan(deploy_project(tmp_path / "p", block, ("encoder", "echo")))
+    rows = [
+        PerfMeasurement("a.json", "encoder", 2, 100.0, 25.0, 1.0, 0.0, True),
+        PerfMeasurement("a.json", "echo", 1, 900.0, 2.0, 0.1, 0.0, True),
+    ]
+    assert inputs_of({"capacity": 100.0}, plan, rows).settings.pod.service_s == pytest.approx(0.019)
 
 
 def deployed_project(tmp_path: Path) -> Any:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trtkit.deploy.simulation.cron import cron_window, schedule
+from trtkit.deploy.cron import cron_window, schedule
 from trtkit.deploy.simulation.shapes import SHAPES, shaped
 from trtkit.deploy.simulation.trace import START, Trace, read_trace
 from trtkit.errors import DataError, ProjectError

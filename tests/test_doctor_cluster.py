@@ -84,7 +84,8 @@ def test_a_node_is_read_whole() -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [("2", 2), ("500m", 0.5), ("131906824Ki", 131906824 * 1024), ("1Gi", 2**30), ("1G", 1e9), ("1e3", 1000),
-     ("1.5Ti", 1.5 * 2**40), ("100u", 1e-4), (4, 4), (None, 0), ("many", 0), ("", 0)],
+     ("1.5Ti", 1.5 * 2**40), ("100u", 1e-4), (4, 4), (None, 0), ("many", 0), ("", 0),
+     ("1e400", 0), ("9e18", 9e18), ("8Ei", 0)],
 )  # fmt: skip
 def test_quantities(text: Any, value: float) -> None:
     assert number(text) == pytest.approx(value)
@@ -128,6 +129,14 @@ def test_nodes_that_take_no_pods() -> None:
     text = said(report(CORDONED, node("gone", L40S, {"nvidia.com/gpu": 2}, ready=False)))
     assert "warning: cordoned: takes no new pods [cordoned] kubectl uncordon cordoned" in text
     assert "warning: not Ready [gone]" in text
+
+
+def test_many_nodes_with_the_same_fault_are_one_finding() -> None:
+    away = [node(f"n{i}", L40S, {"nvidia.com/gpu": 2}, ready=False) for i in range(300)]
+    found = [finding for finding in report(*away).findings if finding.message == "not Ready"]
+    assert len(found) == 1
+    assert len(found[0].nodes) == 300
+    assert found[0].fix == "kubectl describe node NODE"
 
 
 def test_shared_gpus() -> None:
@@ -415,9 +424,11 @@ def test_a_cluster_that_does_not_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", fake_kubectl(tmp_path / "bin", "sys.exit('connection refused')"))
+    words = repr("E1122 02:04:22.9 8 memcache.go:265] Unhandled\nThe connection was refused")
+    monkeypatch.setenv("PATH", fake_kubectl(tmp_path / "bin", f"sys.exit({words})"))
     assert run(["doctor", "cluster"]) == 5
-    assert "connection refused" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "failed: The connection was refused; choose" in said
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run(["doctor", "cluster"]) == 3
     assert "there is no kubectl here" in capsys.readouterr().err

@@ -45,6 +45,25 @@ HOMES = {
     "rich": {"cli"},
 }
 
+# within deploy: what a plan is, what it is made of, the plan; then what is rendered, or reckoned, from one
+PLANNING = (
+    "figure", "yaml_out", "files", "releases", "options", "cron", "planned", "measured", "digests", "facts", "gpus",
+    "place", "host_memory", "gpu_memory", "memory", "packing", "startup", "drain", "rollout", "scaling_plan",
+    "server_flags", "checks_options", "checks_repository", "checks_fit", "checks_scaling", "checks_sizes", "checks",
+    "plan", "measure", "density", "plan_plot", "plan_report",
+)  # fmt: skip
+RENDERING = ("docker", "envoy", "monitoring", "kubernetes", "compose", "ci", "clusters", "manifests", "simulation")
+# what one of them may take from another: names, and files that go into a larger whole
+INTERFACES = {
+    "clusters": {"kubernetes.meta", "kubernetes.placement"},
+    "compose": {"envoy.addresses", "envoy.bootstrap", "kubernetes.settings", "monitoring.stack"},
+    "kubernetes": {"monitoring.objects"},
+    "monitoring": {"kubernetes.meta"},
+    "simulation": {"kubernetes.scaling"},
+}
+# a renderer takes a plan and makes none: of what makes one, it uses these
+FOR_RENDERERS = {*PLANNING[: PLANNING.index("measured") + 1], "gpus", "drain", "scaling_plan"}
+
 
 def layer(file: Path) -> str:
     name = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
@@ -89,6 +108,46 @@ def test_a_foreign_package_has_one_home(file: Path) -> None:
 
 def test_every_module_is_in_the_order() -> None:
     assert {layer(file) for file in FILES} <= set(ORDER)
+
+
+DEPLOY = [file for file in FILES if layer(file) == "deploy" and file.parts[-2:] != ("deploy", "__init__.py")]
+
+
+def of_deploy(name: str) -> str:
+    """A module within deploy, e.g. ``kubernetes.meta``, of a name that is imported from it."""
+    parts = name.removeprefix("trtkit.deploy.").split(".")
+    return ".".join(parts[: 2 if parts[0] in RENDERING else 1])
+
+
+@pytest.mark.parametrize("file", DEPLOY, ids=lambda file: str(file.relative_to(PACKAGE / "deploy")))
+def test_deploy_plans_first_and_renders_then(file: Path) -> None:
+    own = file.relative_to(PACKAGE / "deploy").parts[0].removesuffix(".py")
+    imported = {of_deploy(name) for name in imports(file) if name.startswith("trtkit.deploy.")}
+    if own in PLANNING:
+        before = set(PLANNING[: PLANNING.index(own)])
+        assert imported - before == set(), "imports what stands after it, or is rendered from a plan"
+    else:
+        assert own in RENDERING
+        others = {name for name in imported if name.partition(".")[0] != own}
+        assert others - FOR_RENDERERS - INTERFACES.get(own, set()) == set()
+
+
+def test_deploy_has_no_circle_of_imports() -> None:
+    """The interfaces between its parts go both ways; its modules do not."""
+    modules = {".".join(file.relative_to(PACKAGE).with_suffix("").parts): file for file in DEPLOY}
+    ahead = {
+        module: {name for each in imports(file) if (name := module_of(each)) in modules and name != module}
+        for module, file in modules.items()
+    }
+    while free := {module for module, names in ahead.items() if not names & ahead.keys()}:
+        ahead = {module: names for module, names in ahead.items() if module not in free}
+    assert ahead == {}, "these import each other"
+
+
+def module_of(name: str) -> str:
+    """The module of a name that is imported from it, without the package's name: ``deploy.figure``."""
+    module = name.removeprefix("trtkit.")
+    return module if (PACKAGE / module.replace(".", "/")).with_suffix(".py").is_file() else module.rpartition(".")[0]
 
 
 def test_the_public_api() -> None:

@@ -40,6 +40,7 @@ WRONG = {
     "deploy: {storage: {kind: gcs, uri: 'gs://a/b', secret: k, identity: i}}": "secret and identity exclude each other",
     "deploy: {storage: {kind: pvc, uri: 's3://a/b'}}": "uri, secret and identity belong to buckets; storage is pvc",
     "deploy: {storage: {kind: baked, claim: x}}": "belong to storage pvc; storage is baked",
+    "deploy: {storage: {access_mode: ReadOnlyMany}}": "could never be filled; name an existing `claim:`",
     "deploy: {exposure: {kind: gateway}}": "exposure by gateway needs a `host:`",
     "deploy: {scaling: {kind: keda, hpa: true}}": "hpa and keda exclude each other",
     "deploy: {scaling: {kind: hpa, cron: [{start: '0 8 * * *', end: '0 9 * * *', replicas: 2}]}}": "triggers of KEDA",

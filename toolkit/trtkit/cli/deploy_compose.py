@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -16,7 +17,7 @@ _HELP = """Render a Compose project for one host: Triton behind Envoy, with Prom
     trtkit deploy compose
     cd deploy/compose
     cp .env.example .env                 # the repository's folder, ports, images
-    mkdir -p secrets                     # .env.example says which files belong there
+    mkdir -m 700 secrets                 # .env.example says which files belong there
     docker compose up --detach --wait
     ./update.sh                          # serve another repository without a failed request
     ./canary.sh 10                       # a tenth of the requests to another release
@@ -34,6 +35,7 @@ def compose(
     """Render the Compose project."""
     import os
 
+    from trtkit.cli.common import console
     from trtkit.deploy.compose.document import files
     from trtkit.deploy.plan import make_plan
     from trtkit.project import find_project
@@ -41,6 +43,22 @@ def compose(
     project = find_project(project_path)
     folder = output or project.root / "deploy" / "compose"
     repository = Path(os.path.relpath(project.repository.resolve(), folder.resolve())).as_posix()
-    rendered = files(make_plan(project, environment), repository)
+    plan = make_plan(project, environment)
+    rendered = files(plan, repository)
+    if not as_json and plan.spec.monitoring.webhook_url_file is None:
+        console(stderr=True).print("warning: nobody is told of alerts: set deploy.monitoring.webhook_url_file")
     after = f"next: cd {folder}, cp .env.example .env, put secrets into secrets/, docker compose up --detach --wait"
-    return deliver(rendered, folder, "compose", check=check, force=force, as_json=as_json, after=after)
+    code = deliver(rendered, folder, "compose", check=check, force=force, as_json=as_json, after=after)
+    if not check:
+        _make_readable(folder, rendered)
+    return code
+
+
+def _make_readable(folder: Path, rendered: Iterable[str]) -> None:
+    """The folders that are mounted, also where the umask keeps them from others: containers have users of their own."""
+    from trtkit.artifacts import file_errors
+
+    mounted = {folder / above for file in rendered for above in Path(file).parents} - {folder}
+    with file_errors(f"writing to {folder}"):
+        for path in mounted:
+            path.chmod(0o755)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     help="""Render Kubernetes objects: kustomize with an overlay for each environment, and a Helm chart of the same.
 
     Writes k8s/base and k8s/overlays/ENVIRONMENT, helm/NAME with a values file for each environment,
-    k8s/upload/ENVIRONMENT (the script that copies the repository to its claim) and k8s/cluster/ENVIRONMENT (what who
+    k8s/upload/ENVIRONMENT (the script that copies the repository to its claim) and k8s/cluster/ENVIRONMENT (what is
     applied by hand: GPU sharing, prometheus-adapter, engine builds).
 
     \b
@@ -66,12 +66,30 @@ def _next(project: Project, folder: Path, plans: dict[str, Plan]) -> str:
     lines = ["next:"]
     for environment, plan in plans.items():
         lines += [f"  # {what} has to be in namespace {plan.namespace}" for what in _secrets(plan)]
+        lines += _admission(plan)
         if renders_claim(plan):
             script = _shown(folder / "k8s" / "upload" / (environment or BASE) / "upload.sh")
             lines.append(f"  sh {script} {_shown(project.repository)}")
         kustomization = folder / "k8s" / (f"overlays/{environment}" if environment else BASE)
         lines.append(f"  kubectl apply -k {_shown(kustomization)}")
+        if plan.spec.kserve:
+            alone = folder / "k8s" / "kserve" / f"{environment or BASE}.yaml"
+            lines.append(f"  kubectl apply -f {_shown(alone)}  # KServe's InferenceService, instead of the line above")
     return "\n".join(lines)
+
+
+def _admission(plan: Plan) -> list[str]:
+    """What opens the NetworkPolicy to a proxy whose pods run where nothing in the project file says."""
+    from trtkit.deploy.kubernetes.meta import CLIENT_LABEL
+
+    exposure = plan.spec.exposure
+    if exposure.kind == "none" or (exposure.kind, exposure.class_name) == ("ingress", "nginx"):
+        return []
+    named = f"gateway {exposure.gateway}" if exposure.gateway else f"class {exposure.class_name}"
+    return [
+        f"  # where the proxy's pods ({named}) run in a namespace of their own, it needs the label:",
+        f"  # kubectl label namespace PROXYS_NAMESPACE {CLIENT_LABEL}=true",
+    ]
 
 
 def _secrets(plan: Plan) -> list[str]:

@@ -61,7 +61,7 @@ def measure(
 
     found = measured_of(
         project.repository, models=spec.models, runs=runs, tritonserver=tritonserver, ready_timeout_s=ready_timeout,
-        said=said,
+        said=said, state=project.state,
     )  # fmt: skip
     file = output or project.root / DEFAULT
     write_report(file, found)

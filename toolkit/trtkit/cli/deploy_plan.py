@@ -25,7 +25,8 @@ _STYLES = {"measured": "green", "declared": "cyan", "computed": "", "estimated":
     help="""Say what follows from the project file, the repository and its measurements, and why.
 
     Each figure has its origin: measured; declared in the project file; computed from such; estimated, where nothing
-    was measured; or a preset. What cannot work is refused with the figures. Nothing is written but --plot.
+    was measured; or a preset. What cannot work is refused with the figures. Nothing is written but --plot, and the
+    hashes of large files, which are read once, to .trtkit.
 
     \b
         trtkit deploy plan

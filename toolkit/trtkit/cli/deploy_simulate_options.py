@@ -15,6 +15,9 @@ _MS: dict[str, Any] = {"type": float, "metavar": "MS"}
 _SECONDS: dict[str, Any] = {"type": click.FloatRange(0), "metavar": "SECONDS"}
 _WINDOW: dict[str, Any] = {"type": click.FloatRange(0, 3600), "metavar": "SECONDS"}
 _PODS: dict[str, Any] = {"type": click.IntRange(0), "metavar": "PODS"}
+_PERCENT: dict[str, Any] = {"type": click.IntRange(1), "metavar": "PERCENT"}
+_SHARE: dict[str, Any] = {"type": click.IntRange(1, 100), "metavar": "PERCENT"}
+_PERIOD: dict[str, Any] = {"type": click.IntRange(1, 1800), "metavar": "SECONDS"}
 _SHAPES = click.Choice(["daily", "noisy", "step", "ramp", "spike"])
 _METRICS = click.Choice(["pending", "queue", "rps", "gpu", "cpu"])
 _TICK: dict[str, Any] = {"type": click.FloatRange(0.1, 15), "default": 1.0, "metavar": "SECONDS"}
@@ -38,13 +41,17 @@ OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("--slo-ms", _MS, "How long a request may take. Default: deploy.slo's."),
     ("--misses", {"type": click.FloatRange(0, 1, max_open=True)}, "Share that may take longer. Default: 0.01."),
     ("--autoscaler", {"type": click.Choice(["none", "hpa", "keda"])}, "Default: the project's, else hpa."),
-    ("--metric", {"type": _METRICS}, "Default: the project's, else pending."),
+    ("--metric", {"type": _METRICS}, "Default: the project's, else rps."),
     ("--target", {"type": float}, "Of the metric, for each pod. Default: the plan's."),
     ("--min-replicas", _PODS, "Default: the plan's, else 2."),
     ("--max-replicas", _PODS, "Default: the plan's, else 4 x the minimum."),
     ("--initial-replicas", _PODS, "At the beginning. Default: what the first minute needs."),
     ("--up-stabilization", _WINDOW, "Default: the plan's, else 0."),
     ("--down-stabilization", _WINDOW, "Default: the plan's, else 300."),
+    ("--up-percent", _PERCENT, "Most pods that come in a period, of those there are. Default: the plan's, else 100."),
+    ("--up-period", _PERIOD, "Of --up-percent. Default: the plan's, else 15."),
+    ("--down-percent", _SHARE, "Most pods that go in a period. Default: the plan's, else 25."),
+    ("--down-period", _PERIOD, "Of --down-percent. Default: the plan's, else 120."),
     ("--outage", {"metavar": "BEGIN:SECONDS"}, "A time in which Prometheus does not answer."),
     ("--tick", _TICK, "Of the simulation. Default: 1."),
     ("--propose", {"is_flag": True}, "Search metric, target and minimum; compare with NVIDIA's 50 µs."),

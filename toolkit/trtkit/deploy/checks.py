@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from trtkit.deploy.checks_fit import declared_problems, fit_problems, fit_warnings
+from trtkit.deploy.checks_fit import fit_problems, fit_warnings
 from trtkit.deploy.checks_options import option_problems
 from trtkit.deploy.checks_repository import repository_problems
+from trtkit.deploy.checks_scaling import counted_problems, exposure_problems, scaling_problems, scaling_warnings
+from trtkit.deploy.checks_sizes import declared_problems, declared_warnings, number_problems, number_warnings
 from trtkit.deploy.drain import LEAST_PRE_STOP_S
 from trtkit.deploy.gpus import profile_problem
 from trtkit.deploy.measured import Measured
@@ -84,6 +86,7 @@ def _where(project: Project, environment: str, key: Sequence[str]) -> str:
 def spec_problems(spec: Deploy, place: Place) -> Iterator[Problem]:
     """What the block alone says that cannot work."""
     on_gpu = place.target.on_gpu
+    yield from (Problem(key, sentence) for key, sentence in number_problems(spec))
     if spec.server.control_mode == "poll":
         yield Problem(
             ("server", "control_mode"),
@@ -96,7 +99,8 @@ def spec_problems(spec: Deploy, place: Place) -> Iterator[Problem]:
         yield Problem(("kserve",), f"KServe reads a bucket or a claim; storage is {spec.storage.kind}")
     if on_gpu:
         yield from _gpu_problems(spec)
-    yield from _scaling_problems(spec, on_gpu=on_gpu)
+    further = (*scaling_problems(spec, on_gpu=on_gpu), *exposure_problems(spec.exposure))
+    yield from (Problem(key, sentence) for key, sentence in further)
     yield from (Problem(("server", "options"), each) for each in option_problems(spec, place.release))
     if spec.server.exit_timeout_seconds < 2:
         yield Problem(
@@ -127,35 +131,14 @@ def _models_problems(spec: Deploy) -> Iterator[Problem]:
     if spec.server.control_mode == "none" and spec.models:
         yield Problem(
             ("models",),
-            "with control_mode none the server loads every model of the repository; set server.control_mode: explicit, "
-            "or leave `models:` out",
-        )
-
-
-def _scaling_problems(spec: Deploy, *, on_gpu: bool) -> Iterator[Problem]:
-    scaling = spec.scaling
-    shared = next((f"gpu.{key}" for key in ("mig", "time_slicing", "mps") if getattr(spec.gpu, key)), None)
-    if scaling.kind != "none" and scaling.metric == "gpu":
-        if not on_gpu:
-            yield Problem(("scaling", "metric"), "gpu, and the target runs on the CPU; take pending")
-        elif shared:
-            what = "is not reported for slices" if spec.gpu.mig else "is that of all pods on the GPU together"
-            yield Problem(("scaling", "metric"), f"gpu with {shared}: utilization {what}; take pending or queue")
-    if scaling.vpa in ("Recreate", "Auto") and on_gpu:
-        yield Problem(
-            ("scaling", "vpa"),
-            f"{scaling.vpa} restarts GPU pods to resize them, and each loads its models anew; take Off or Initial",
-        )
-    if scaling.vpa not in (None, "Off") and scaling.kind == "hpa" and scaling.metric == "cpu":
-        yield Problem(
-            ("scaling", "vpa"),
-            f"{scaling.vpa} and an HPA on cpu change each other's input; take Off, or metric pending",
+            "with server.control_mode: none the server loads every model of the repository; leave control_mode out, "
+            "which makes it explicit, or leave `models:` out",
         )
 
 
 def plan_problems(plan: Plan, place: Place) -> Iterator[Problem]:
     """What follows from the figures that cannot work."""
-    fit = (*fit_problems(plan), *declared_problems(plan, place.measured.load))
+    fit = (*fit_problems(plan), *declared_problems(plan, place.measured.load), *counted_problems(plan))
     yield from (Problem(key, sentence) for key, sentence in fit)
     yield from _startup_problems(plan)
     yield from _rollout_problems(plan)
@@ -220,6 +203,8 @@ def warnings_of(plan: Plan, place: Place) -> Iterator[str]:
     yield from _drain_warnings(plan)
     yield from _rollout_warnings(plan)
     yield from fit_warnings(plan)
+    yield from declared_warnings(plan)
+    yield from number_warnings(plan.spec)
     if not plan.spec.server.strict:
         yield "server.strict is false: a model that does not load leaves the pod ready; alert on its own readiness"
 
@@ -230,12 +215,7 @@ def _measurement_warnings(plan: Plan, measured: Measured) -> Iterator[str]:
             f"start-up is estimated ({plan.startup.load.text}); run `trtkit deploy measure` and name its file in "
             "measurements.load"
         )
-    scaling = plan.scaling
-    if scaling.kind != "none" and scaling.target.origin in ("preset", "estimated") and scaling.metric != "cpu":
-        yield (
-            f"pods scale on {scaling.metric} {scaling.target.text}, which was not measured; run `trtkit perf --json` "
-            "and name its report in measurements.perf"
-        )
+    yield from scaling_warnings(plan, measured.perf)
     unstable = [one for one in measured.perf if not one.stable]
     if unstable:
         yield (
@@ -250,6 +230,12 @@ def _drain_warnings(plan: Plan) -> Iterator[str]:
         yield (
             f"server.pre_stop_seconds is {drain.pre_stop.whole}: endpoints take {LEAST_PRE_STOP_S} to 20 s to leave "
             "every proxy, and a stopping server refuses new connections"
+        )
+    if drain.unload.whole > drain.exit_timeout.whole:
+        yield (
+            f"unloading takes {drain.unload.text} ({drain.unload.why}), and a stopping server ends by force after "
+            f"{drain.exit_timeout.text}: no request is lost, but it exits with an error; set "
+            f"server.exit_timeout_seconds: {drain.unload.whole + 30}"
         )
     for objective in plan.objectives:
         promised = objective.latency_p99_ms

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from math import ceil
 
 from trtkit.deploy.gpus import PRODUCTS
-from trtkit.deploy.measured import LoadMeasurement
 from trtkit.deploy.memory import amount, mib
 from trtkit.deploy.packing import smallest_product, smallest_profile
 from trtkit.deploy.planned import GpuPlan, Plan
@@ -124,30 +123,6 @@ def _host(plan: Plan) -> Iterator[Found]:
         yield (
             ("cluster", "quota_cpu"),
             f"{cluster.quota_cpu} cores are less than {replicas} replicas of {memory.cpu.value} need",
-        )
-
-
-def declared_problems(plan: Plan, measured: LoadMeasurement | None) -> Iterator[Found]:
-    """Sizes that the block gives, and that are smaller than what is known to be needed."""
-    given, memory = plan.spec.resources, plan.memory
-    took = measured.host_mib + measured.shm_mib if measured is not None else 0.0
-    if measured is not None and given.memory and memory.host.whole < took:
-        yield (
-            ("resources", "memory"),
-            f"{given.memory} is {memory.host.whole:,} MiB, and loading took {took:,.0f} ({measured.file}); the pod "
-            "would be killed; leave it out",
-        )
-    if measured is not None and given.shm and memory.shm.whole < measured.shm_mib:
-        yield (
-            ("resources", "shm"),
-            f"{given.shm} is {memory.shm.whole:,} MiB, and {measured.shm_mib:,.0f} were used ({measured.file})",
-        )
-    size = sum(model.weight_bytes for model in plan.models) / 2**20
-    if plan.spec.storage.uri and given.temporary and memory.temporary.whole < size:
-        yield (
-            ("resources", "temporary"),
-            f"{given.temporary} is {memory.temporary.whole:,} MiB, and the server copies the repository of "
-            f"{size:,.0f} MiB there; leave it out",
         )
 
 

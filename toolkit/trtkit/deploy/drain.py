@@ -3,22 +3,27 @@
 """The arithmetic of stopping a pod without losing a request.
 
 What a stopping tritonserver was seen to do (2.51): new connections are refused at once, requests in flight finish,
-and an idle keep-alive connection holds the process for the whole --exit-timeout-secs.
+and an idle keep-alive connection holds the process for the whole --exit-timeout-secs. When the last request is
+answered the models are unloaded, within what is left of that time: those of Python need 1.2 to 1.3 s for each instance,
+one after another in a model, and side by side among models. What is not unloaded when the time is over is ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import ceil
 
 from trtkit.deploy.figure import Figure
-from trtkit.deploy.planned import Drain
+from trtkit.deploy.planned import Drain, ServedModel
 from trtkit.project.spec_deploy import ServerSettings
 
 LEAST_PRE_STOP_S = 10
 """Endpoints were seen to take 10 to 20 s to leave every proxy."""
 LEAST_MARGIN_S = 10
-"""After the exit timeout: unloading models, ending Python stubs."""
+"""After the exit timeout: ending the server and the Python processes that are left."""
 MARGIN_S = 15
+UNLOAD_S = 1.3
+"""Of one instance of a Python model."""
 KUBERNETES_GRACE_S = 30
 """terminationGracePeriodSeconds where a pod says nothing."""
 SERVER_EXIT_TIMEOUT_S = 30
@@ -59,9 +64,26 @@ def problems(
         )
 
 
-def drain_of(server: ServerSettings) -> Drain:
-    """The figures of a pod's end."""
+def unload_of(served: Sequence[ServedModel]) -> Figure:
+    """How long unloading takes when the last request is answered, s."""
+    slowest = max((model for model in served if model.python), key=lambda model: model.instances, default=None)
+    if slowest is None:
+        return Figure(1, "s", "no Python model, whose processes are waited for", "preset")
+    count = slowest.instances
+    each = f"{count} instances of {slowest.name}, a Python model, {UNLOAD_S} s each, one after another"
+    why = f"1 + {each if count > 1 else f'{UNLOAD_S} s for the instance of {slowest.name}, a Python model'}"
+    return Figure(1 + ceil(UNLOAD_S * count), "s", why, "estimated")
+
+
+def drain_of(server: ServerSettings, served: Sequence[ServedModel] = ()) -> Drain:
+    """The figures of a pod's end.
+
+    Args:
+        server: of the ``deploy:`` block.
+        served: the models.
+    """
     given = server.model_fields_set
+    unload = unload_of(served)
     pre_stop, exit_timeout = server.pre_stop_seconds, server.exit_timeout_seconds
     grace = pre_stop + exit_timeout + MARGIN_S
     return Drain(
@@ -70,15 +92,17 @@ def drain_of(server: ServerSettings) -> Drain:
             "new connections", "declared" if "pre_stop_seconds" in given else "preset",
         ),
         exit_timeout=Figure(
-            exit_timeout, "s", "requests in flight may take so long after SIGTERM",
+            exit_timeout, "s", "requests in flight may take so long after SIGTERM, and what is left of it unloading "
+            f"the models ({unload.text})",
             "declared" if "exit_timeout_seconds" in given else "preset",
         ),
         grace=Figure(
-            grace, "s", f"preStop {pre_stop} + exit timeout {exit_timeout} + {MARGIN_S} to unload models; "
+            grace, "s", f"preStop {pre_stop} + exit timeout {exit_timeout} + {MARGIN_S} to end its processes; "
             "the kubelet's clock starts with preStop", "computed",
         ),
         idle_timeout=Figure(
             max(1, exit_timeout // 2), "s", f"shorter than the exit timeout {exit_timeout} s: an idle connection would "
             "hold the stopping server all that time", "computed",
         ),
+        unload=unload,
     )  # fmt: skip

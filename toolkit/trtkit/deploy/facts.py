@@ -4,15 +4,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 
-from trtkit.artifacts import hash_file
 from trtkit.config import ModelConfig, ModelInstanceGroup, read_config
 from trtkit.deploy.planned import ServedModel
 from trtkit.errors import ConfigError, ProjectError, RepositoryError, nearest
@@ -46,24 +42,6 @@ def read_models(repository: Path, names: Sequence[str], gpus: int) -> tuple[Serv
     }
     wanted = _with_steps(all_models, names or there)
     return tuple(model for name, model in all_models.items() if name in wanted)
-
-
-def digest_of(repository: Path, served: Sequence[ServedModel]) -> str:
-    """SHA-256 over the path and content of every file that is served: equal digests serve the same."""
-    rows = {}
-    for model in served:
-        folder = repository / model.name
-        for file in sorted(folder.rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts:
-                state = file.stat()
-                rows[file.relative_to(repository).as_posix()] = _hash(file, state.st_size, state.st_mtime_ns)
-    return sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
-
-
-@lru_cache(maxsize=10_000)
-def _hash(file: Path, size: int, changed_ns: int) -> str:
-    """Of a file in this state: the plans of several environments read gigabytes once."""
-    return hash_file(file)
 
 
 def _with_steps(all_models: dict[str, ServedModel], names: Sequence[str]) -> set[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from trtkit.deploy.place import Place
 from trtkit.deploy.planned import ServedModel
 from trtkit.engine import manifest_of
 from trtkit.errors import BuildError
-from trtkit.export.activations import activations_of
+from trtkit.export.activations import Activations, activations_of
 
 CUDA_CONTEXT_MIB = 500
 """Of one process on one GPU, with the kernels of its libraries."""
@@ -150,7 +151,7 @@ def _activations(place: Place, model: ServedModel) -> tuple[float, str]:
     """Of one instance, MiB, and where that is from."""
     batch = max(1, model.config.max_batch_size)
     file = _graph(place.repository / model.name, model)
-    found = activations_of(file, batch, DYNAMIC) if file else None
+    found = _estimated(file, file.stat().st_size, file.stat().st_mtime_ns, batch) if file else None
     if found is None or (found.unknown and not found.peak_bytes):
         tensors = batch_mib(model.config)
         why = f"4 x {tensors:.1f} MiB of inputs and outputs at batch {batch}, a guess without a readable graph"
@@ -160,6 +161,12 @@ def _activations(place: Place, model: ServedModel) -> tuple[float, str]:
     unknown = f", {found.unknown} tensors of unknown shape left out" if found.unknown else ""
     why = f"{mib:.1f} MiB alive at once at batch {batch} by the graph's shapes{taken}{unknown}"
     return mib, f"{why}, x {model.instances} instances"
+
+
+@lru_cache(maxsize=256)
+def _estimated(file: Path, size: int, changed_ns: int, batch: int) -> Activations | None:
+    """Of a file in this state: gigabytes are read once for all environments."""
+    return activations_of(file, batch, DYNAMIC)
 
 
 def _graph(folder: Path, model: ServedModel) -> Path | None:

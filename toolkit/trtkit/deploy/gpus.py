@@ -42,6 +42,7 @@ _A30 = {"1g.6gb": 4, "2g.12gb": 2, "4g.24gb": 1}
 _GH200 = {"1g.12gb": 7, "1g.24gb": 4, "2g.24gb": 3, "3g.48gb": 2, "4g.48gb": 1, "7g.96gb": 1}
 _NVL = {"1g.12gb": 7, "1g.24gb": 4, "2g.24gb": 3, "3g.47gb": 2, "4g.47gb": 1, "7g.94gb": 1}
 _H200 = {"1g.18gb": 7, "1g.35gb": 4, "2g.35gb": 3, "3g.71gb": 2, "4g.71gb": 1, "7g.141gb": 1}
+_B200 = {"1g.23gb": 7, "1g.45gb": 4, "2g.45gb": 3, "3g.90gb": 2, "4g.90gb": 1, "7g.180gb": 1}
 _NONE: Mapping[str, int] = {}
 
 PRODUCTS: dict[str, Product] = {
@@ -69,7 +70,7 @@ PRODUCTS: dict[str, Product] = {
     "NVIDIA-GH200-480GB": Product(97871, "9.0", _GH200),
     "NVIDIA-H200": Product(143771, "9.0", _H200),
     "NVIDIA-H200-NVL": Product(143771, "9.0", _H200),
-    "NVIDIA-B200": Product(183359, "10.0", _NONE),
+    "NVIDIA-B200": Product(183359, "10.0", _B200),
 }
 """By the label nvidia.com/gpu.product; another product needs `gpu.memory_mib`."""
 

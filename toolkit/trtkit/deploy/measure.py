@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from trtkit.deploy.facts import digest_of, read_models
+from trtkit.deploy.digests import digest_of
+from trtkit.deploy.facts import read_models
+from trtkit.deploy.measured import SCHEMA
 from trtkit.errors import ProjectError
 from trtkit.lint.flags import flags_for
 from trtkit.lint.run import open_repository
@@ -27,7 +29,6 @@ from trtkit.perf.server.processes import family
 from trtkit.server import RunningServer, embedded_launch, start_server, tritonserver_launch
 from trtkit.server.launch import Launch
 
-SCHEMA = 1
 _PROC, _SHM = Path("/proc"), Path("/dev/shm")
 _EVERY_S = 0.05
 _SETTLE_S = 1.0
@@ -87,6 +88,7 @@ def measure(
     tritonserver: Path | None = None,
     ready_timeout_s: float = 600.0,
     said: Callable[[Start], None] = lambda _: None,
+    state: Path | None = None,
 ) -> dict[str, Any]:
     """Start the server several times, and keep the largest of each figure.
 
@@ -97,6 +99,7 @@ def measure(
         tritonserver: a binary; default: the embedded server.
         ready_timeout_s: how long one start may take.
         said: called after each start.
+        state: the project's state folder; see `digest_of`.
 
     Returns:
         A JSON document: what `measurements.load` names, see docs/deploy.md.
@@ -122,7 +125,7 @@ def measure(
         "host_mib": round(max(start.host_mib for start in starts), 1),
         "shm_mib": round(max(start.shm_mib for start in starts), 1),
         "models": {name: round(max(start.models.get(name, 0.0) for start in starts), 3) for name in sorted(names)},
-        "digest": digest_of(repository, served),
+        "digest": digest_of(repository, served, state),
         "starts": [vars(start) for start in starts],
         "context": _context(launch, options, starts[-1].version, embedded=tritonserver is None),
     }

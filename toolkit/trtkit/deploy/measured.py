@@ -6,13 +6,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import Any
 
 from trtkit.deploy.planned import ServedModel
 from trtkit.errors import ProjectError, nearest
 from trtkit.project import Deploy, Project
+
+SCHEMA = 1
+"""Of what `trtkit deploy measure` writes."""
+_MOST = 1e9
+"""More seconds, MiB, or requests per second than any server has."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class PerfMeasurement:
         error_ratio: failed by all requests.
         stable: whether it held.
         cpu_cores: CPU time of the server by time; None where it ran elsewhere.
+        mix_per_s: requests per second of all models of a mix, of which this is one; None for a model by itself.
     """
 
     file: str
@@ -61,6 +66,7 @@ class PerfMeasurement:
     error_ratio: float
     stable: bool
     cpu_cores: float | None = None
+    mix_per_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ def read_measured(project: Project, spec: Deploy, served: tuple[ServedModel, ...
     Raises:
         ProjectError: a file cannot be read, is no such report, or is of a model that is not served.
     """
-    load = _load(project, spec.measurements.load) if spec.measurements.load else None
+    load = _load(project, spec.measurements.load, served) if spec.measurements.load else None
     return Measured(load, tuple(one for file in spec.measurements.perf for one in _perf(project, file, served)))
 
 
@@ -100,9 +106,12 @@ def read_json(path: Path, where: str) -> Any:
         raise ProjectError(f"{where}: {path} is no JSON: {exc}") from exc
 
 
-def _load(project: Project, file: str) -> LoadMeasurement:
+def _load(project: Project, file: str, served: tuple[ServedModel, ...]) -> LoadMeasurement:
     where = project.where("deploy", "measurements", "load")
     value = read_json(project.root / file, where)
+    if isinstance(value, dict) and value.get("schema", SCHEMA) != SCHEMA:
+        raise ProjectError(f"{where}: {file} has schema {value['schema']}, and this trtkit reads {SCHEMA}; run "
+                           "`trtkit deploy measure` again")  # fmt: skip
     try:
         found = LoadMeasurement(
             file,
@@ -112,11 +121,16 @@ def _load(project: Project, file: str) -> LoadMeasurement:
             {str(name): float(seconds) for name, seconds in value["models"].items()},
             str(value["digest"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise ProjectError(f"{where}: {file} is no report of `trtkit deploy measure`: {exc!r}") from exc
-    if not (0 < found.load_s < inf and 0 < found.host_mib < inf and 0 <= found.shm_mib < inf):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
+        raise ProjectError(f"{where}: {file} is no report of `trtkit deploy measure`: {_wrong(exc)}") from exc
+    if not (0 < found.load_s < _MOST and 0 < found.host_mib < _MOST and 0 <= found.shm_mib < _MOST):
         raise ProjectError(f"{where}: {file}: load_s {found.load_s:g}, host_mib {found.host_mib:g} and shm_mib "
-                           f"{found.shm_mib:g} have to be positive numbers; measure again")  # fmt: skip
+                           f"{found.shm_mib:g} have to be positive numbers below {_MOST:g}; measure again")  # fmt: skip
+    names = [model.name for model in served]
+    if found.models and not set(names) & set(found.models):
+        others = ", ".join(sorted(found.models)[:5])
+        raise ProjectError(f"{where}: {file} measured none of the served models ({', '.join(names[:5])}) but {others}; "
+                           "run `trtkit deploy measure` in this project")  # fmt: skip
     return found
 
 
@@ -126,14 +140,30 @@ def _perf(project: Project, file: str, served: tuple[ServedModel, ...]) -> list[
     value = read_json(path / "bundle.json" if path.is_dir() else path, where)
     try:
         found = [one for each in value["measurements"] for one in _loads(file, each)]
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise ProjectError(f"{where}: {file} is no report of `trtkit perf --json`: {exc!r}") from exc
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
+        raise ProjectError(f"{where}: {file} is no report of `trtkit perf --json`: {_wrong(exc)}") from exc
+    if not found:
+        raise ProjectError(f"{where}: {file} holds no measurement; run `trtkit perf --json` again")
     names = [model.name for model in served]
     for one in found:
+        if not _sound(one):
+            raise ProjectError(f"{where}: {file}: a load of '{one.model}' has a figure that is negative or no number; "
+                               "measure again")  # fmt: skip
         if one.model not in names:
             raise ProjectError(f"{where}: {file} measured model '{one.model}', which is not served; "
                                f"{nearest(one.model, names)}")  # fmt: skip
     return found
+
+
+def _wrong(exc: Exception) -> str:
+    """What is wrong with a report, from the error that reading it gave."""
+    return f"it has no {exc.args[0]!r}" if isinstance(exc, KeyError) else f"a value is of another kind ({exc})"
+
+
+def _sound(one: PerfMeasurement) -> bool:
+    """Whether each figure is a number that can be."""
+    figures = (one.requests_per_s, one.p99_ms, one.queue_ms, one.error_ratio, one.cpu_cores)
+    return all(0 <= figure < _MOST for figure in figures if figure is not None)
 
 
 def _loads(file: str, value: Any) -> list[PerfMeasurement]:
@@ -157,6 +187,7 @@ def _loads(file: str, value: Any) -> list[PerfMeasurement]:
             error_ratio=share["errors"] / (share["errors"] + succeeded) if share["errors"] else 0.0,
             stable=bool(value["stable"]),
             cpu_cores=None if cores is None else float(cores),
+            mix_per_s=None if share is whole else float(value["requests_per_s"]),
         )
         for share in value["by_model"] or [whole]
     ]

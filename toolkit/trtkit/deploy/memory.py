@@ -43,7 +43,8 @@ def memory_of(place: Place) -> Memory:
     on_gpu = place.target.on_gpu
     gpus = gpu_parts(place) if on_gpu else {}
     measured = place.measured.load
-    shm = _declared(given.shm, "shm") or shm_of(place.spec, place.served, place.release, measured)
+    expected_shm = shm_of(place.spec, place.served, place.release, measured)
+    shm = _declared(given.shm, "shm") or expected_shm
     parts = host_parts(place.spec, place.served, measured, on_gpu=on_gpu)
     parts["host /dev/shm"] = Figure(shm.value, "MiB", f"it counts as host memory: {shm.why}", shm.origin)
     parts["host buffer"] = buffer_of(sum(part.whole for part in parts.values()))
@@ -55,6 +56,7 @@ def memory_of(place: Place) -> Memory:
         temporary=temporary,
         cpu=_declared_cores(given.cpu) or cores(place.served, place.measured.perf, on_gpu=on_gpu),
         parts={**gpus, **parts},
+        computed_shm=expected_shm.whole,
     )
 
 

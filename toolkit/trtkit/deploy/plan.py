@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from trtkit.deploy.checks import refuse, refuse_early, warnings_of
+from trtkit.deploy.digests import digest_of
 from trtkit.deploy.drain import drain_of
-from trtkit.deploy.facts import digest_of, read_models
+from trtkit.deploy.facts import read_models
 from trtkit.deploy.gpus import gpu_plan
 from trtkit.deploy.measured import read_measured
 from trtkit.deploy.memory import memory_of
@@ -54,17 +55,19 @@ def plan_and_place(
     project: Project, environment: str = "", *, kube_version: str | None = None, image: str | None = None
 ) -> tuple[Plan, Place]:
     """What `make_plan` gives, and what it was made from."""
-    spec = spec_of(project, environment)
+    spec = _explicit(spec_of(project, environment))
     if kube_version is not None:
         spec = spec.model_copy(update={"kube_version": _checked_version(kube_version)})
     target_name, target = pick_target(project, spec.target or next(iter(project.targets), None))
+    if image is not None and not image.strip():
+        raise ProjectError(f"--image '{image}' names no image; leave it out to take the project's")
     server_image = image or spec.image or target.image or DEFAULT_IMAGE
     release = release_of(spec, server_image)
     served = read_models(project.repository, spec.models, spec.gpu.count if target.on_gpu else 0)
     measured = read_measured(project, spec, served)
     place = Place(project, spec, target, release, served, measured)
     refuse_early(project, environment, spec, place)
-    digest = digest_of(project.repository, served)
+    digest = digest_of(project.repository, served, project.state)
     memory = memory_of(place)
     gpu = gpu_plan(spec.gpu, server_image, memory.gpu) if memory.gpu else None
     startup = startup_of(spec, served, measured.load, on_gpu=target.on_gpu)
@@ -84,15 +87,22 @@ def plan_and_place(
         memory=memory,
         gpu=gpu,
         startup=startup,
-        drain=drain_of(spec.server),
+        drain=drain_of(spec.server, served),
         rollout=rollout_of(spec, gpu, startup),
-        scaling=scaling_of(spec, served, objectives, measured.perf, startup),
+        scaling=scaling_of(spec, served, objectives, measured.perf, startup, release),
         objectives=objectives,
         flags=flags,
     )
     given = tuple(flag for flag, _ in flags)
     refuse(project, environment, plan, place, _opened(project.repository, replace(facts, flags=given)))
     return replace(plan, warnings=(*_stale(place, digest), *warnings_of(plan, place))), place
+
+
+def _explicit(spec: Deploy) -> Deploy:
+    """The block, with the control mode that `models:` needs where none is said."""
+    if not spec.models or "control_mode" in spec.server.model_fields_set:
+        return spec
+    return spec.model_copy(update={"server": spec.server.model_copy(update={"control_mode": "explicit"})})
 
 
 def _checked_version(text: str) -> str:
@@ -110,9 +120,11 @@ def _stale(place: Place, digest: str) -> list[str]:
     load = place.measured.load
     if load is None or load.digest == digest:
         return []
+    new = [model.name for model in place.served if load.models and model.name not in load.models]
+    without = f" without {', '.join(new)}" if new else ""
     return [
-        f"{load.file} measured another state of the repository (digest {load.digest[:12]}, now {digest[:12]}); its "
-        "figures are used; run `trtkit deploy measure` again"
+        f"{load.file} measured another state of the repository{without} (digest {load.digest[:12]}, now "
+        f"{digest[:12]}); its figures are used; run `trtkit deploy measure` again"
     ]
 
 

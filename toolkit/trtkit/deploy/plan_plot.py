@@ -20,6 +20,8 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "trtkit", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 9.5,
     "text.parse_math": False,
 }  # fmt: skip
+_WIDEST = 5
+"""Times the used memory: where there is more, it stands in the headline only, and the parts can be told apart."""
 Bar = tuple[str, list[tuple[str, int]], int | None, str]
 
 
@@ -96,25 +98,34 @@ def draw(plan: Plan) -> Any:
 def _bar(axis: Any, row: Bar) -> None:
     name, parts, has, what = row
     total = sum(size for _, size in parts)
+    shown = has if has is not None and has <= _WIDEST * total else None
     left = 0
     for index, (part, size) in enumerate(parts):
-        kept = part == "buffer"
-        style = {"color": "#eceff3", "hatch": "///", "edgecolor": "#b9c0ca"} if kept else {"edgecolor": "white"}
-        colour = {} if kept else {"color": _COLOURS[index % len(_COLOURS)]}
-        axis.barh(0, size, left=left, linewidth=0.8, label=f"{part} {size:,}", **style, **colour)
+        axis.barh(0, size, left=left, linewidth=0.8, label=f"{part} {size:,}", **_look(part, index))
         left += size
-    limit = max(total, has or 0) * 1.02
-    _limit(axis, has, what, total)
+    limit = max(total, shown or 0) * 1.02
+    _limit(axis, shown, what, total)
     axis.set_title(_headline(name, total, has, what), loc="left", fontsize=10)
     axis.set_xlim(0, limit)
     axis.set_yticks([])
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axis.set_xlabel("MiB", loc="right", color=_QUIET, labelpad=-2)
     axis.tick_params(axis="x", colors=_QUIET, labelsize=8.5)
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
-    axis.legend(loc="upper left", bbox_to_anchor=(0, -0.32), ncols=min(len(parts), 6), frameon=False, fontsize=8.5,
-                handlelength=1.0, columnspacing=1.4, borderaxespad=0.0)  # fmt: skip
+    columns = min(len(parts), 6)
+    handles = axis.get_legend_handles_labels()[0]
+    in_rows = [handle for column in range(columns) for handle in handles[column::columns]]  # it fills column by column
+    axis.legend(handles=in_rows, loc="upper left", bbox_to_anchor=(0, -0.32), ncols=columns, frameon=False,
+                fontsize=8.5, handlelength=1.0, columnspacing=1.4, borderaxespad=0.0)  # fmt: skip
+
+
+def _look(part: str, index: int) -> dict[str, Any]:
+    """What a pod does not use itself is pale."""
+    if part == "buffer":
+        return {"color": "#eceff3", "hatch": "///", "edgecolor": "#b9c0ca"}
+    if part.endswith(" further pods"):
+        return {"color": "#d5dae1", "edgecolor": "white"}
+    return {"color": _COLOURS[index % len(_COLOURS)], "edgecolor": "white"}
 
 
 def _headline(name: str, total: int, has: int | None, what: str) -> str:

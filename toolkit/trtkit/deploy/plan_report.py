@@ -23,16 +23,23 @@ def to_json(plan: Plan, report: Report) -> dict[str, Any]:
         "image": plan.served_image,
         "release": plan.release,
         "kube_version": plan.kube_version,
+        "namespace": plan.namespace,
+        "repository": plan.repository_uri,
         "digest": plan.digest,
         "models": [
             {"name": model.name, "backend": model.backend, "versions": list(model.versions),
-             "weight_bytes": model.weight_bytes, "instances": model.instances}
+             "weight_bytes": model.weight_bytes, "instances": model.instances, "uses": list(model.steps)}
             for model in plan.models
         ],
         "figures": figures,
         "gpu": None if plan.gpu is None else {
             "resource": plan.gpu.resource, "count": plan.gpu.count, "product": plan.gpu.product,
             "driver": plan.gpu.driver,
+        },
+        "startup_probe": {"period_s": plan.startup.period, "failures": plan.startup.failures},
+        "scaling": {
+            "kind": plan.scaling.kind, "metric": plan.scaling.metric, "max_replicas": plan.scaling.max_replicas,
+            "counted": list(plan.scaling.counted),
         },
         "objectives": [asdict(objective) for objective in plan.objectives],
         "density": asdict(report),
@@ -49,12 +56,18 @@ def summary(plan: Plan) -> list[tuple[str, str]]:
         driver = f", driver {plan.gpu.driver} or newer" if plan.gpu.driver else ""
         gpu = f"{plan.gpu.count} x {plan.gpu.resource} of {plan.gpu.product or 'any product'}{driver}"
     environment = f", environment {plan.environment}" if plan.environment else ""
+    scaling = plan.scaling
+    pods = f"{scaling.replicas.whole}"
+    if scaling.kind != "none":
+        pods += f" to {scaling.max_replicas}, by {scaling.kind} on {scaling.metric}"
+    probe = f"a startup probe every {plan.startup.period} s, of which {plan.startup.failures} may fail"
     where = f"{plan.spec.storage.kind} {plan.spec.storage.uri or ''}".strip()
     rows = [
         ("deployment", f"{plan.namespace}/{plan.name}{environment}"),
         ("target", f"{plan.target_name}, Kubernetes {plan.kube_version}"),
         ("image", f"{plan.served_image} (Triton release {plan.release})"),
         ("GPU", gpu),
+        ("pods", f"{pods}; {probe}"),
         ("repository", f"{where}, digest {plan.digest[:12]}"),
     ]
     return [(name, value) for name, value in rows if value]

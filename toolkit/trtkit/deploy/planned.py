@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trtkit.config import ModelConfig
-from trtkit.deploy.figure import Figure
-from trtkit.deploy.releases import has, has_field, has_flag, has_metric
+from trtkit.deploy.figure import Figure, Origin
+from trtkit.deploy.releases import has_field, has_metric
 from trtkit.project import Deploy, Target
 
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
@@ -74,6 +74,7 @@ class Memory:
         temporary: of /tmp, MiB; remote repositories are copied there.
         cpu: cores, as a quantity.
         parts: what `gpu` and `host` are made of, by name, MiB: ``gpu weights``, ``gpu context``, ``host pinned pool``.
+        computed_shm: what `shm` is where the block does not declare it, MiB.
     """
 
     gpu: Figure | None
@@ -82,6 +83,7 @@ class Memory:
     temporary: Figure
     cpu: Figure
     parts: dict[str, Figure]
+    computed_shm: int = 0
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,14 @@ class Drain:
         exit_timeout: tritonserver's, for requests in flight.
         grace: terminationGracePeriodSeconds: ``pre_stop + exit_timeout + margin``.
         idle_timeout: after which a proxy closes idle connections; shorter than `exit_timeout`, which they would use up.
+        unload: of the models, after the last request and within `exit_timeout`.
     """
 
     pre_stop: Figure
     exit_timeout: Figure
     grace: Figure
     idle_timeout: Figure
+    unload: Figure
 
 
 @dataclass(frozen=True)
@@ -160,19 +164,29 @@ class ScalingPlan:
         replicas: the smallest number, and the only one without scaling.
         max_replicas: the largest.
         metric: pending, queue, rps, gpu or cpu.
+        metric_why: why that one.
+        counted: the models whose requests rps counts; see `called_models`. () for all.
         target: of the metric for each pod: requests, ms, requests per second, percent, percent.
         capacity: requests per second of one pod within the objective; None where nothing was measured.
         up_seconds, down_seconds: stabilization windows.
+        up_percent, up_period: at most so many pods, of those there are, come in so many seconds.
+        down_percent, down_period: at most so many go.
     """
 
     kind: str
     replicas: Figure
     max_replicas: int
     metric: str
+    metric_why: str
+    counted: tuple[str, ...]
     target: Figure
     capacity: Figure | None
     up_seconds: Figure
+    up_percent: Figure
+    up_period: Figure
     down_seconds: Figure
+    down_percent: Figure
+    down_period: Figure
 
 
 @dataclass(frozen=True)
@@ -197,7 +211,7 @@ class Plan:
         image: the tritonserver image that pods run, or that the rendered Dockerfile starts from.
         release: its NGC release, e.g. ``25.01``.
         models: those that are served, by name.
-        digest: SHA-256 over the served files of the repository, as 64 hexadecimal digits.
+        digest: SHA-256 over the served models' files in the repository, as 64 hexadecimal digits.
         flags: tritonserver's options, without the repository and the ports, each with the reason it is there.
         warnings: sentences that a reader should know.
     """
@@ -266,14 +280,6 @@ class Plan:
         """Whether a model's answers are kept in the response cache."""
         return any(model.cached for model in self.models)
 
-    def server_has(self, since: str) -> bool:
-        """Whether the server is of this NGC release or newer."""
-        return has(self.release, since)
-
-    def server_has_flag(self, flag: str) -> bool:
-        """Whether the server takes ``--flag``."""
-        return has_flag(self.release, flag)
-
     def server_has_metric(self, metric: str) -> bool:
         """Whether the server has a metric."""
         return has_metric(self.release, metric)
@@ -301,6 +307,9 @@ class Plan:
             "rollout": self.rollout, "scaling": self.scaling,
         }  # fmt: skip
         for group, value in groups.items():
+            if group == "scaling":
+                origin: Origin = "declared" if self.spec.scaling.metric else "preset"
+                yield group, "metric", Figure(self.scaling.metric, "", self.scaling.metric_why, origin)
             for name, item in vars(value).items() if value is not None else ():
                 if isinstance(item, Figure):
                     yield group, name.replace("_", " "), item

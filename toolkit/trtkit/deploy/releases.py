@@ -54,9 +54,6 @@ METRICS: dict[str, str] = {
 DEFAULT_MAX_REQUEST_BYTES = 64 << 20
 """Of --http-max-input-size."""
 
-GRPC_GRACEFUL = "25.06"
-"""From here on a stopping server lets gRPC calls finish; before, only preStop keeps new ones away."""
-
 KUBERNETES: dict[str, str] = {
     "lifecycle.preStop.sleep": "1.30",
     "topologySpreadConstraints.matchLabelKeys": "1.27",

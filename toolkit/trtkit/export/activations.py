@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, shape_inference
 
 _LARGEST_FILE = 2**31 - 1  # protobuf reads no larger message
 _STRING_BYTES = 32
+_LARGEST_SHAPE = 1 << 14  # of a tensor that holds a shape, with its name
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,20 @@ def activations_of(file: Path, batch: int, dynamic: int = 512) -> Activations | 
         model = onnx.load(str(file), load_external_data=False)
         assumed = tuple(_fix_sizes(model.graph, batch, dynamic))
         del model.graph.value_info[:]
+        _drop_weights(model.graph)
         graph = shape_inference.infer_shapes(model, data_prop=True).graph
     except Exception:  # protobuf's and onnx's errors share no class, and the file may be anyone's
         return None
     sizes = _sizes(graph)
     return Activations(_peak(graph, sizes), sum(size is None for size in sizes.values()), assumed)
+
+
+def _drop_weights(graph: onnx.GraphProto) -> None:
+    """Forget the values of large weights, which inference would copy several times; shapes depend on small ones."""
+    for weight in graph.initializer:
+        if weight.ByteSize() > _LARGEST_SHAPE:
+            for name in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+                weight.ClearField(name)
 
 
 def _fix_sizes(graph: onnx.GraphProto, batch: int, dynamic: int) -> Iterator[str]:
@@ -87,7 +97,10 @@ def _bytes(value: onnx.ValueInfoProto) -> int | None:
     if tensor.elem_type == TensorProto.STRING:
         each = _STRING_BYTES
     else:
-        each = helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+        try:
+            each = helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+        except KeyError:  # of an operator that the package does not know
+            return None
     return prod(dim.dim_value for dim in tensor.shape.dim) * each
 
 

@@ -103,6 +103,11 @@ class Storage(Strict):
                 raise ValueError("storage s3 needs `region:`; the server finds none by itself (AWS_DEFAULT_REGION)")
         elif self.uri is not None or self.secret is not None or self.identity is not None:
             raise ValueError(f"uri, secret and identity belong to buckets; storage is {self.kind}")
+        if self.kind == "pvc" and self.access_mode == "ReadOnlyMany" and self.claim is None:
+            raise ValueError(
+                "a rendered claim of access_mode ReadOnlyMany could never be filled; name an existing `claim:`, or "
+                "leave access_mode out"
+            )
         if self.kind != "pvc" and (self.claim or self.size or self.storage_class):
             raise ValueError(f"claim, size and storage_class belong to storage pvc; storage is {self.kind}")
         return self

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class Facts:
         base: the plan of the ``deploy:`` block itself.
         stages: the environments, in the project file's order.
         repository: the model repository.
-        package: what pip installs, e.g. ``trtkit[cpu,server,sklearn]==0.1.0``.
+        package: what pip installs, ``ci.package`` or e.g. ``trtkit[cpu,server,sklearn]==0.1.0``.
         has_tests, has_requirements: whether ``tests/`` and ``requirements.txt`` are there.
         builds: whether the project file has models to build; else the repository itself is what is kept.
         test_target: of `targets:`, for the CPU server of the checks; '' for the default one.
@@ -84,7 +85,7 @@ class Facts:
     @property
     def gpu_package(self) -> str:
         """What pip installs on that runner: of trtkit's extras cpu and gpu only one may be there."""
-        return self.package.replace("cpu", "gpu", 1)
+        return re.sub(r"\[([^\]]*)\]", lambda extras: re.sub(r"\bcpu\b", "gpu", extras[0]), self.package, count=1)
 
     @property
     def target(self) -> str:
@@ -150,7 +151,7 @@ def facts_of(project: Project, base: Plan, environments: Mapping[str, Plan], ver
         base=base,
         stages=tuple(_stage(name, plan) for name, plan in stages.items()),
         repository=project.repository.relative_to(root).as_posix(),
-        package=f"trtkit[{','.join(_extras(project))}]=={version}",
+        package=project.deploy.ci.package or f"trtkit[{','.join(_extras(project))}]=={version}",
         has_tests=(root / "tests").is_dir(),
         has_requirements=(root / "requirements.txt").is_file(),
         builds=bool(project.models),

@@ -33,7 +33,8 @@ _FORK = "github.event.pull_request.head.repo.fork != true"
 _SARIF = f"!cancelled() && {_FORK} && hashFiles('{steps.REPORTS}/lint.sarif') != ''"
 _COMMENT = """Rendered by `trtkit deploy ci github` from trtkit.yaml; docs/deploy-ci.md of trtkit explains it.
 Secrets, each in its environment's own settings: KUBECONFIG_DATA (a kubeconfig that may change one namespace){more}.
-Approval: Settings > Environments > required reviewers. Until there are some, nothing waits."""
+Approval: Settings > Environments > required reviewers. Until there are some, nothing waits.
+There, too: deployment branches, only {branch}. Until then a workflow of any branch reads these secrets."""
 
 
 def workflow(facts: Facts) -> str:
@@ -53,10 +54,10 @@ def workflow(facts: Facts) -> str:
             "cancel-in-progress": Noted("${{ github.event_name == 'pull_request' }}", "no rollout is cut off"),
         },
         "defaults": {"run": {"shell": Noted("bash", "with -e and pipefail")}},
-        "env": {"TRTKIT": Noted(facts.package, "or a wheel's address; of cpu and gpu exactly one")},
+        "env": {"TRTKIT": Noted(facts.package, "deploy.ci.package; of cpu and gpu exactly one")},
         "jobs": _jobs(facts),
     }  # fmt: skip
-    return dump(document, comment=_COMMENT.format(more=_secrets(facts)))
+    return dump(document, comment=_COMMENT.format(more=_secrets(facts), branch=branch))
 
 
 def _secrets(facts: Facts) -> str:

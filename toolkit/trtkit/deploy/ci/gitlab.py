@@ -27,7 +27,7 @@ def pipeline(facts: Facts) -> str:
             {"if": '$CI_PIPELINE_SOURCE == "merge_request_event"'}, {"if": _on_branch(facts)},
         ]},
         "variables": {
-            "TRTKIT": Noted(facts.package, "or a wheel's address; of cpu and gpu exactly one"),
+            "TRTKIT": Noted(facts.package, "deploy.ci.package; of cpu and gpu exactly one"),
             "KUBECTL_IMAGE": Noted("alpine/k8s:1.34.1", "any image with a shell and kubectl; pin it by digest"),
             "PIP_CACHE_DIR": "$CI_PROJECT_DIR/.cache/pip",
         },

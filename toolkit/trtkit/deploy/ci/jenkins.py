@@ -32,7 +32,7 @@ def _pipeline(facts: Facts) -> list[str]:
     body = [
         "agent none",
         *_block("options", _OPTIONS),
-        *_block("environment", [f"TRTKIT = {_string(facts.package)} // of trtkit's extras cpu and gpu exactly one"]),
+        *_block("environment", [f"TRTKIT = {_string(facts.package)} // deploy.ci.package; of cpu and gpu exactly one"]),
         *_block("stages", _stages(facts)),
     ]  # fmt: skip
     return _block("pipeline", body)

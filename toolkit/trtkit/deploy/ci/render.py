@@ -31,6 +31,11 @@ def files(facts: Facts, systems: Sequence[str]) -> dict[str, str]:
 def remarks(facts: Facts) -> list[str]:
     """What the pipelines cannot do with this project file."""
     found = []
+    if facts.base.spec.ci.package is None and ".dev" in facts.package:
+        found.append(
+            f"this trtkit is a development version, and no package index has {facts.package}: set "
+            "`deploy: {ci: {package: …}}`, e.g. to 'trtkit[cpu,server] @ https://…/trtkit-….whl'"
+        )
     if facts.plans_on_gpu and not facts.gpu_runner:
         found.append(
             f"target {facts.base.target_name} needs TensorRT plans, which only its GPU can build: set "

@@ -59,7 +59,7 @@ def grouped(
         nodes: to look at.
         severity: of the findings.
         message: of a node; None where there is nothing to say.
-        fix: for a node.
+        fix: for a node; NODE in it becomes the node's name, where the finding is about one only.
     """
     by_text: dict[tuple[str, str], list[str]] = {}
     for node in nodes:
@@ -67,16 +67,16 @@ def grouped(
         if text is not None:
             by_text.setdefault((text, fix(node)), []).append(node.name)
     for (text, what), names in by_text.items():
-        yield Finding(severity, tuple(names), text, what)
+        yield Finding(severity, tuple(names), text, what.replace("NODE", names[0]) if len(names) == 1 else what)
 
 
 def _states(seen: Seen) -> Iterator[Finding]:
     yield from grouped(
-        seen.nodes, "warning", lambda n: None if n.ready else "not Ready", lambda n: f"kubectl describe node {n.name}"
+        seen.nodes, "warning", lambda n: None if n.ready else "not Ready", lambda n: "kubectl describe node NODE"
     )
     yield from grouped(
         seen.nodes, "warning", lambda n: "cordoned: takes no new pods" if n.cordoned else None,
-        lambda n: f"kubectl uncordon {n.name}   # when its maintenance is over",
+        lambda n: "kubectl uncordon NODE   # when its maintenance is over",
     )  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def _taints(seen: Seen) -> Iterator[Finding]:
         [node for node in seen.nodes if node.has_gpu], "warning",
         lambda n: f"tainted with {', '.join(untolerated(n))}, which the rendered pods do not tolerate"
         if untolerated(n) else None,
-        lambda n: f"kubectl taint node {n.name} {untolerated(n)[0]}-   # or add the toleration in an overlay",
+        lambda n: f"kubectl taint node NODE {untolerated(n)[0]}-   # or add the toleration in an overlay",
     )  # fmt: skip
 
 

@@ -11,12 +11,6 @@ DEVICE_PLUGIN = (
 )
 """The device plugin with GPU feature discovery; nodes need the driver and NVIDIA's container toolkit."""
 
-OPERATOR = (
-    "helm repo add nvidia https://helm.ngc.nvidia.com/nvidia && helm repo update && "
-    "helm upgrade --install gpu-operator nvidia/gpu-operator --namespace gpu-operator --create-namespace --wait"
-)
-"""All of it: driver, container toolkit, device plugin, feature discovery, MIG manager, DCGM exporter."""
-
 DCGM_EXPORTER = (
     "helm repo add gpu-helm-charts https://nvidia.github.io/dcgm-exporter/helm-charts && helm repo update && "
     "helm upgrade --install dcgm-exporter gpu-helm-charts/dcgm-exporter --namespace monitoring --create-namespace"

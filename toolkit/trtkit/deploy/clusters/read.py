@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from trtkit.errors import MissingDependencyError, ProjectError, ServerUnavailabl
 NODES = ("get", "nodes", "-o", "json")
 PODS = ("get", "pods", "--all-namespaces", "-o", "json")
 _TIMEOUT_S = 60
+_LOGGED = re.compile(r"[EWIF][0-9]{4} [0-9:.]+ ")
+"""How a line of kubectl's log begins; what it says to people comes after several of them."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,9 @@ def _kubectl(arguments: Sequence[str], context: str | None) -> str:
     except subprocess.TimeoutExpired as exc:
         raise ServerUnavailableError(f"kubectl gave no answer in {_TIMEOUT_S} s; is the cluster reachable?") from exc
     if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        lines = done.stderr.split("\n")
+        told = [line for line in lines if line.strip() and not _LOGGED.match(line)] or lines
+        said = " ".join(" ".join(told).split()) or f"exit code {done.returncode}"
         raise ServerUnavailableError(
             f"`kubectl {' '.join(arguments)}` failed: {said[:300]}; choose a cluster with --context or KUBECONFIG, "
             "or pass a file with --nodes"

@@ -10,6 +10,10 @@ from trtkit.deploy.envoy.bootstrap import memory_mib
 from trtkit.deploy.figure import Noted, noted
 from trtkit.deploy.planned import Plan
 
+WEBHOOK_SECRET = "alert_webhook_url"
+WEBHOOK_FILE = f"/run/secrets/{WEBHOOK_SECRET}"
+"""Where Alertmanager reads it, whatever path the project file names for other ways to run it."""
+
 _CONFIG = {"type": "bind", "read_only": True, "bind": {"create_host_path": False}}
 
 
@@ -46,7 +50,7 @@ def prometheus(plan: Plan) -> Node:
             "--storage.tsdb.retention.time=15d",
             Noted("--storage.tsdb.retention.size=10GB", "whichever comes first"),
         ],
-        "ports": [_published(plan, "PROMETHEUS_PORT", 9090, 9090)],
+        "ports": [_guarded("PROMETHEUS_PORT", 9090)],
         "volumes": [
             {**_CONFIG, "source": "./prometheus", "target": "/etc/prometheus"},
             {"type": "volume", "source": "prometheus", "target": "/prometheus"},
@@ -57,7 +61,7 @@ def prometheus(plan: Plan) -> Node:
 
 
 def alertmanager(plan: Plan) -> Node:
-    """Groups alerts and tells people."""
+    """Groups alerts and tells people; on its port they are silenced."""
     told = plan.spec.monitoring.webhook_url_file is not None
     return {
         "image": image("alertmanager"),
@@ -72,15 +76,11 @@ def alertmanager(plan: Plan) -> Node:
             {**_CONFIG, "source": "./alertmanager", "target": "/etc/alertmanager"},
             {"type": "volume", "source": "alertmanager", "target": "/alertmanager"},
         ],
-        **({"secrets": [webhook_secret(plan)]} if told else {}),
+        "ports": [_guarded("ALERTMANAGER_PORT", 9093)],
+        **({"secrets": [WEBHOOK_SECRET]} if told else {}),
         "healthcheck": probe(["wget", "-q", "--spider", "http://127.0.0.1:9093/-/healthy"]),
-        "networks": ["edge", "monitoring"] if told else ["monitoring"],
+        "networks": ["edge", "monitoring"],
     }
-
-
-def webhook_secret(plan: Plan) -> Node:
-    """The file with the address that alerts are sent to, where alertmanager.yml looks for it."""
-    return {"source": "alert_webhook_url", "target": plan.spec.monitoring.webhook_url_file}
 
 
 def grafana(plan: Plan) -> Node:
@@ -149,7 +149,11 @@ def rabbitmq(plan: Plan) -> Node:
         "volumes": [{"type": "volume", "source": "rabbitmq", "target": "/var/lib/rabbitmq"}],
         "tmpfs": ["/tmp:mode=1777,size=16m", "/var/log/rabbitmq:mode=1777,size=16m"],
         "secrets": [{"source": "rabbitmq.conf", "target": "/etc/rabbitmq/conf.d/20-users.conf"}],
-        "healthcheck": probe(["rabbitmq-diagnostics", "-q", "ping"], start="60s"),
+        "healthcheck": {
+            **probe(["rabbitmq-diagnostics", "-q", "ping"], start="60s"),
+            "interval": Noted("30s", "each check starts an Erlang machine of its own"),
+            "timeout": "20s",
+        },
         "networks": ["edge", "serving"],
     }
 
@@ -163,7 +167,7 @@ def s3(plan: Plan) -> Node:
         "user": "1000:1000",
         "environment": {"MOTO_PORT": "5000"},
         "tmpfs": ["/tmp:mode=1777,size=64m"],
-        "ports": [_published(plan, "S3_PORT", 5000, 5000)],
+        "ports": [_guarded("S3_PORT", 5000)],
         "healthcheck": probe(
             ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:5000/moto-api/')"]
         ),
@@ -174,3 +178,8 @@ def s3(plan: Plan) -> Node:
 def _published(plan: Plan, name: str, host: int, container: int) -> str:
     address = variable("BIND_ADDRESS", plan.spec.compose.address)
     return f"{address}:{variable(name, str(host))}:{container}"
+
+
+def _guarded(name: str, port: int) -> str:
+    """A port that asks for no login: not on the clients' interface, which may be the whole network's."""
+    return f"{variable('UNGUARDED_ADDRESS', '127.0.0.1')}:{variable(name, str(port))}:{port}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from trtkit.deploy.compose import around
-from trtkit.deploy.compose.scripts import CANARY_SCRIPT, update_script
+from trtkit.deploy.compose.scripts import CANARY_SCRIPT, start_wait, update_script
 from trtkit.deploy.compose.service import IMAGES, Node
 from trtkit.deploy.compose.triton import BUCKET_SECRET, server
 from trtkit.deploy.envoy.bootstrap import render
@@ -19,7 +19,7 @@ from trtkit.deploy.yaml_out import dump
 _HEAD = """{name} on one host: Triton behind Envoy, with Prometheus, Alertmanager and Grafana.
 Variables are in .env (see .env.example), secrets in secrets/; docs/deploy-containers.md of trtkit explains both.
 
-    docker compose up --detach --wait
+    docker compose up --detach --wait --wait-timeout {wait}
     ./update.sh              # another repository or image, without a failed request"""
 _IGNORED = """# what holds secrets or belongs to one host
 .env
@@ -35,13 +35,13 @@ def files(plan: Plan, repository: str = "../../model_repository") -> dict[str, s
         repository: the model repository, relative to the folder of compose.yaml.
     """
     return {
-        "compose.yaml": dump(document(plan), comment=_HEAD.format(name=plan.name)),
+        "compose.yaml": dump(document(plan), comment=_HEAD.format(name=plan.name, wait=start_wait(plan).value)),
         ".env.example": variables(plan, repository),
         ".gitignore": _IGNORED,
         "envoy/envoy.yaml": render(plan),
         "update.sh": update_script(plan),
         "canary.sh": CANARY_SCRIPT,
-        **stack.files(plan),
+        **stack.files(plan, around.WEBHOOK_FILE if plan.spec.monitoring.webhook_url_file else None),
     }
 
 
@@ -60,7 +60,7 @@ def secrets(plan: Plan) -> dict[str, str]:
     """The files in secrets/ that have to be there, and what each holds."""
     found = {"grafana_admin_password": "the password of Grafana's user admin"}
     if plan.spec.monitoring.webhook_url_file is not None:
-        found["alert_webhook_url"] = "the address that Alertmanager sends alerts to"
+        found[around.WEBHOOK_SECRET] = "the address that Alertmanager sends alerts to"
     if plan.spec.storage.secret:
         found[BUCKET_SECRET] = _BUCKETS[plan.spec.storage.kind]
     if plan.spec.compose.rabbitmq:
@@ -99,19 +99,19 @@ def variables(plan: Plan, repository: str) -> str:
     ]
     lines += ["# CANARY_MODELS_DIR="] if plan.spec.storage.kind == "pvc" else []
     lines += ["# CANARY_GPU_DEVICE=1"] if plan.gpu is not None and plan.gpu.count == 1 else []
-    ports = {
-        "HTTP_PORT": settings.http_port,
-        "GRPC_PORT": settings.http_port + 1,
-        "PROMETHEUS_PORT": 9090,
-        "GRAFANA_PORT": 3000,
-    }
-    if settings.s3:
-        ports["S3_PORT"] = 5000
-    lines += ["", "# The host's interface and ports.", f"# BIND_ADDRESS={settings.address}"]
+    ports = {"HTTP_PORT": settings.http_port, "GRPC_PORT": settings.http_port + 1, "GRAFANA_PORT": 3000}
+    lines += ["", "# The host's interface and ports for clients and Grafana.", f"# BIND_ADDRESS={settings.address}"]
+    lines += [f"# {name}={port}" for name, port in ports.items()]
+    ports = {"PROMETHEUS_PORT": 9090, "ALERTMANAGER_PORT": 9093, **({"S3_PORT": 5000} if settings.s3 else {})}
+    lines += ["", "# Those that ask nobody for a password: reach them over ssh.", "# UNGUARDED_ADDRESS=127.0.0.1"]
     lines += [f"# {name}={port}" for name, port in ports.items()]
     lines += ["", "# The other images."]
     lines += [f"# {name}={image}" for service, (name, image) in IMAGES.items() if service in _services(plan)]
-    lines += ["", "# Secrets are files in secrets/, readable by the containers' users, never variables:"]
+    lines += [
+        "",
+        "# Secrets are files in secrets/, never variables. The containers' users have to be able to read them:",
+    ]
+    lines += ["# mkdir -m 700 secrets, so that on this host only you reach them, and chmod 644 for the files."]
     lines += [f"#   secrets/{name}: {what}" for name, what in secrets(plan).items()]
     return "\n".join(lines) + "\n"
 

@@ -5,7 +5,11 @@
 from __future__ import annotations
 
 from trtkit.deploy.compose.triton import stop_grace
+from trtkit.deploy.figure import Figure
 from trtkit.deploy.planned import Plan
+
+CHECKS_S = 60
+"""After the budget: three failed checks, 10 s apart and of 5 s each, and the start of the container itself."""
 
 CANARY_SCRIPT = """#!/bin/sh
 # Send so many percent of the requests to the service triton-canary: ./canary.sh 10
@@ -15,6 +19,14 @@ cd "$(dirname "$0")"
 share=${1:?how many percent, 0 to 100}
 case $share in *[!0-9]*) echo "$share is no number of percent" >&2; exit 2 ;; esac
 [ "$share" -le 100 ] || { echo "$share is more than 100 percent" >&2; exit 2; }
+if [ "$share" -gt 0 ]; then
+    canary=$(docker compose --profile canary ps --quiet triton-canary)
+    if [ -z "$canary" ] || [ "$(docker inspect --format '{{.State.Health.Status}}' "$canary")" != healthy ]; then
+        echo "triton-canary is not well, and its share of the requests would fail; start it first:" >&2
+        echo "docker compose --profile canary up --detach --wait triton-canary" >&2
+        exit 1
+    fi
+fi
 query=
 for wire in $(docker compose exec -T envoy grep -oE 'name: triton_[a-z]+_canary(_sequences)?$' /etc/envoy/envoy.yaml |
     sort -u | sed 's/name: //'); do
@@ -35,18 +47,41 @@ _UPDATE = """#!/bin/sh
 # refuses to the other. Both are there for a while: the host{gpu} has to have room for two.
 set -eu
 cd "$(dirname "$0")"
+docker compose rm --force triton  # stopped ones, which would be started again in place of a new one
 old=$(docker compose ps --quiet triton)
 [ -n "$old" ] || {{ echo "triton does not run: docker compose up --detach --wait" >&2; exit 1; }}
-docker compose up --detach --no-deps --no-recreate --wait --scale triton=$(($(echo "$old" | wc -l) + 1)) triton
+# a server that ends again and again is never unhealthy, so the wait has a limit:
+# {why}
+if ! docker compose up --detach --no-deps --no-recreate --wait --wait-timeout {wait} \\
+    --scale triton=$(($(echo "$old" | wc -l) + 1)) triton; then
+    for new in $(docker compose ps --all --quiet triton | grep -vF "$old"); do
+        docker logs --tail 40 "$new" >&2
+        docker rm --force "$new"
+    done
+    echo "the new server did not become ready and was removed; its last lines are above. The old one serves" >&2
+    exit 1
+fi
 sleep 5  # Envoy asks DNS every 2 s, and the new server once a second
 # shellcheck disable=SC2086  # one word for each container
 docker stop --time {grace} $old
 # shellcheck disable=SC2086
 docker rm $old
+# rules and objectives belong to the models; Envoy keeps its configuration until it is restarted
+docker compose kill --signal HUP prometheus alertmanager || echo "the old rules are still in force" >&2
 docker compose ps triton
 """
 
 
 def update_script(plan: Plan) -> str:
     """update.sh."""
-    return _UPDATE.format(grace=stop_grace(plan).value, gpu="'s GPU" if plan.on_gpu else "")
+    wait = start_wait(plan)
+    grace = stop_grace(plan).value
+    return _UPDATE.format(grace=grace, gpu="'s GPU" if plan.on_gpu else "", wait=wait.value, why=wait.why)
+
+
+def start_wait(plan: Plan) -> Figure:
+    """How long `docker compose up --wait` may wait for a server, s."""
+    budget = plan.startup.budget
+    return Figure(
+        budget.whole + CHECKS_S, "s", f"{budget.whole} s to load, {CHECKS_S} s for the health checks", "computed"
+    )

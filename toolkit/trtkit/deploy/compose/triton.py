@@ -32,7 +32,7 @@ def server(plan: Plan, *, canary: bool = False) -> Node:
         "user": f"{UID}:{UID}",
         "command": command(plan),
         "environment": _environment(plan),
-        "tmpfs": [Noted(f"/tmp:mode=1777,size={plan.memory.temporary.whole}m", plan.memory.temporary.why)],
+        "tmpfs": [_temporary(plan)],
         "shm_size": noted(plan.memory.shm, f"{plan.memory.shm.whole}m"),
         "ulimits": _ulimits(),
         "stop_grace_period": noted(stop_grace(plan), f"{stop_grace(plan).value}s"),
@@ -66,7 +66,8 @@ def stop_grace(plan: Plan) -> Figure:
     """From SIGTERM to SIGKILL; there is no preStop: Envoy sees by itself that the server stops."""
     grace, pre_stop = plan.drain.grace, plan.drain.pre_stop
     seconds = grace.whole - pre_stop.whole
-    why = f"exit timeout {plan.drain.exit_timeout.text}, then {seconds - plan.drain.exit_timeout.whole} s to unload"
+    left = seconds - plan.drain.exit_timeout.whole
+    why = f"exit timeout {plan.drain.exit_timeout.text}, unloading included, then {left} s to end its processes"
     return Figure(seconds, "s", why, "computed")
 
 
@@ -74,6 +75,13 @@ def _memory_limit(plan: Plan) -> Any:
     host, temporary = plan.memory.host, plan.memory.temporary
     why = f"{host.text} for the server with /dev/shm, {temporary.text} for /tmp, which is memory too; {host.why}"
     return Noted(f"{host.whole + temporary.whole}m", why)
+
+
+def _temporary(plan: Plan) -> Any:
+    """Docker mounts a tmpfs noexec unless it is told otherwise."""
+    size = plan.memory.temporary
+    why = f"{size.why}; exec: packed Python environments and libraries of models are unpacked here and loaded"
+    return Noted(f"/tmp:exec,mode=1777,size={size.whole}m", why)
 
 
 def _environment(plan: Plan) -> Node:

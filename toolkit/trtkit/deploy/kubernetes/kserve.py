@@ -11,21 +11,47 @@ from __future__ import annotations
 from typing import Any
 
 from trtkit.deploy.figure import Noted, noted
-from trtkit.deploy.kubernetes.access import service_account_name
+from trtkit.deploy.kubernetes.access import service_account, service_account_name
+from trtkit.deploy.kubernetes.limits import namespace
 from trtkit.deploy.kubernetes.meta import DIGEST_ANNOTATION, Object, metadata
 from trtkit.deploy.kubernetes.placement import placement
 from trtkit.deploy.kubernetes.probes import lifecycle, probes
-from trtkit.deploy.kubernetes.storage import claim_name, folder
+from trtkit.deploy.kubernetes.storage import claim, claim_name, folder
 from trtkit.deploy.kubernetes.workload import container_security, pod_security, resources
 from trtkit.deploy.planned import Plan
+from trtkit.deploy.yaml_out import dump_all
 from trtkit.errors import ProjectError
 
 KSERVE_HTTP_PORT = 8080
 """Of KServe's Triton runtime; gRPC is on 9000, metrics on 8002."""
 
 
+def files(plan: Plan, name: str) -> dict[str, str]:
+    """A file with the InferenceService and what it needs, instead of the Deployment; {} where nobody asked for it.
+
+    Not in the kustomization or the chart: what runs there would run twice, and take its GPUs twice.
+
+    Args:
+        plan: of the environment.
+        name: of the file.
+
+    Raises:
+        ProjectError: the repository is baked into an image, which KServe's runtime does not look at.
+    """
+    if not plan.spec.kserve:
+        return {}
+    needed = [namespace(plan), service_account(plan), *claim(plan)]
+    return {name: dump_all([*needed, *kserve_objects(plan)], comment=_COMMENT)}
+
+
+_COMMENT = """\
+Instead of the Deployment, not beside it: each would take GPUs. Apply this file alone, where a claim is rendered after
+its upload: kubectl apply -f THIS_FILE
+Services, routes, scaling, network policy and monitoring of the kustomization are those of the Deployment's pods."""
+
+
 def kserve_objects(plan: Plan) -> list[Object]:
-    """The InferenceService, where the project asks for one; besides the Deployment, whose objects it shares none with.
+    """The InferenceService, where the project asks for one.
 
     Raises:
         ProjectError: the repository is baked into an image, which KServe's runtime does not look at.

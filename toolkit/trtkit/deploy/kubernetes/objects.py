@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from trtkit.deploy.kubernetes.access import network_policy, service_account
 from trtkit.deploy.kubernetes.exposure import exposure_objects
-from trtkit.deploy.kubernetes.kserve import kserve_objects
 from trtkit.deploy.kubernetes.limits import disruption_budget, namespace, priority_class, quota
 from trtkit.deploy.kubernetes.meta import Object
 from trtkit.deploy.kubernetes.scaling import scaling_objects
@@ -29,7 +28,6 @@ def groups(plan: Plan) -> dict[str, list[Object]]:
         "exposure": exposure_objects(plan),
         "scaling": scaling_objects(plan),
         "monitoring": monitoring_objects(plan),
-        "kserve": kserve_objects(plan) if plan.spec.kserve else [],
     }
     return {name: objects for name, objects in found.items() if objects}
 
@@ -38,6 +36,7 @@ def objects(plan: Plan) -> list[Object]:
     """Every Kubernetes object of a plan; `Noted` values in them become comments.
 
     Kinds that the API server knows only with an operator installed, such as ScaledObject, PodMonitor or HTTPRoute,
-    are there only when the plan asks for them.
+    are there only when the plan asks for them. KServe's InferenceService is not among them: it would run a second
+    time what the Deployment runs; see `kserve.files`.
     """
     return [item for group in groups(plan).values() for item in group]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trtkit.deploy.kubernetes import engine_job, gpu_sharing, kustomize, upload
+from trtkit.deploy.kubernetes import engine_job, gpu_sharing, kserve, kustomize, upload
 from trtkit.deploy.kubernetes.helm import chart
 from trtkit.deploy.kubernetes.scaling import adapter_values
 from trtkit.deploy.planned import Plan
@@ -20,7 +20,8 @@ def files(project: Project, base: Plan, environments: Mapping[str, Plan]) -> dic
     """The files by relative path.
 
     ``k8s/base`` and ``k8s/overlays`` are for kustomize, ``helm/NAME`` is a chart with the same objects,
-    ``k8s/upload/ENVIRONMENT`` fills the models' claim, and ``k8s/cluster/ENVIRONMENT`` is for who runs the cluster.
+    ``k8s/upload/ENVIRONMENT`` fills the models' claim, ``k8s/cluster/ENVIRONMENT`` is for who runs the cluster, and
+    ``k8s/kserve/ENVIRONMENT.yaml`` is instead of the Deployment, where the project asks for it.
 
     Args:
         project: for the checksums of its repository, and the job that builds its engines.
@@ -32,6 +33,7 @@ def files(project: Project, base: Plan, environments: Mapping[str, Plan]) -> dic
     common = cluster_files(project, base)
     for environment, plan in {BASE: base, **environments}.items():
         found |= _below(f"k8s/upload/{environment}", upload.files(project, plan))
+        found |= _below("k8s/kserve", kserve.files(plan, f"{environment}.yaml"))
         own = cluster_files(project, plan)
         if plan is base or own != common:
             found |= _below(f"k8s/cluster/{environment}", own)

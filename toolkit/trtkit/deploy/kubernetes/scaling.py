@@ -8,16 +8,12 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
-from trtkit.deploy.figure import Noted, noted
+from trtkit.deploy.figure import Figure, Noted, noted
 from trtkit.deploy.kubernetes.meta import CONTAINER, Object, metadata
-from trtkit.deploy.kubernetes.scaling_metrics import PodMetric, entry_models, keda_query, pod_metric
+from trtkit.deploy.kubernetes.scaling_metrics import PodMetric, keda_query, pod_metric
 from trtkit.deploy.planned import Plan
 from trtkit.deploy.yaml_out import dump
 
-UP_PERCENT, UP_PERIOD_SECONDS = 50, 60
-"""Half as many pods again in a minute, at most: new ones need time to load before they show that they are enough."""
-DOWN_PERCENT, DOWN_PERIOD_SECONDS = 25, 120
-"""A quarter less in two minutes, at most: before more go, those that stay show whether they carry the load."""
 POLLING_SECONDS = 15
 FAILURES_BEFORE_FALLBACK = 3
 
@@ -69,8 +65,8 @@ def behavior(plan: Plan) -> dict[str, Any]:
     """How fast pods come and go, as autoscaling/v2 has it; KEDA passes it on to its HPA."""
     scaling = plan.scaling
     return {
-        "scaleUp": _rules(scaling.up_seconds.whole, scaling.up_seconds.why, UP_PERCENT, UP_PERIOD_SECONDS),
-        "scaleDown": _rules(scaling.down_seconds.whole, scaling.down_seconds.why, DOWN_PERCENT, DOWN_PERIOD_SECONDS),
+        "scaleUp": _rules(scaling.up_seconds, scaling.up_percent, scaling.up_period),
+        "scaleDown": _rules(scaling.down_seconds, scaling.down_percent, scaling.down_period),
     }
 
 
@@ -86,11 +82,11 @@ A cluster has one adapter: where it is installed already, add the rule to its ru
 kubectl get --raw /apis/custom.metrics.k8s.io/v1beta1 lists what it serves."""
 
 
-def _rules(window: int, why: str, percent: int, period: int) -> dict[str, Any]:
-    pace = f"% of the pods in {period} s, at most, and always one"
+def _rules(window: Figure, percent: Figure, period: Figure) -> dict[str, Any]:
+    pace = f"% of the pods in {period.whole} s, at most, and always one"
     return {
-        "stabilizationWindowSeconds": Noted(window, why),
-        "policies": [{"type": "Percent", "value": Noted(percent, pace), "periodSeconds": period}],
+        "stabilizationWindowSeconds": noted(window),
+        "policies": [{"type": "Percent", "value": Noted(percent.value, pace), "periodSeconds": period.value}],
     }
 
 
@@ -116,7 +112,7 @@ def _hpa_metric(plan: Plan) -> dict[str, Any]:
         utilization = {"type": "Utilization", "averageUtilization": noted(target, round(float(target.value)))}
         return {"type": "Resource", "resource": {"name": "cpu", "target": utilization}}
     identity: dict[str, Any] = {"name": Noted(metric.name, metric.why)}
-    models = entry_models(plan) if plan.scaling.metric == "rps" else ()
+    models = plan.scaling.counted if plan.scaling.metric == "rps" else ()
     if models:
         expression = {"key": "model", "operator": "In", "values": list(models)}
         why = "a request of an ensemble counts for its steps too; the adapter adds this to the query"

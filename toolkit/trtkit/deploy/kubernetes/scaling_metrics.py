@@ -70,22 +70,11 @@ def rate_window(plan: Plan) -> str:
     return f"{max(60, 4 * plan.spec.monitoring.interval_seconds)}s"
 
 
-def entry_models(plan: Plan) -> tuple[str, ...]:
-    """The models that clients call, where others are only steps of them; () where every model is one.
-
-    A request of an ensemble counts as a success of the ensemble and of each step: all of them summed up would be a
-    multiple of the load.
-    """
-    steps = {step for model in plan.models for step in model.steps}
-    entries = tuple(model.name for model in plan.models if model.name not in steps)
-    return entries if len(entries) < len(plan.models) else ()
-
-
 def keda_query(plan: Plan, metric: PodMetric) -> str:
     """The sum over the pods: KEDA divides it by their number (AverageValue), as an HPA does with a Pods metric."""
     pods = f"{plan.name}-[a-z0-9]+-[a-z0-9]+"
     matchers = f'{metric.namespace_label}="{plan.namespace}",{metric.pod_label}=~"{pods}"'
-    models = entry_models(plan) if plan.scaling.metric == "rps" else ()
+    models = plan.scaling.counted if plan.scaling.metric == "rps" else ()
     if models:
         matchers += f',model=~"{"|".join(models)}"'
     return f"sum({metric.query(matchers, metric.pod_label)})"

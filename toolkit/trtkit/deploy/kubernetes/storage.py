@@ -53,13 +53,12 @@ def claim(plan: Plan) -> list[Object]:
     if not renders_claim(plan):
         return []
     storage = plan.spec.storage
-    keep = {"helm.sh/resource-policy": Noted("keep", "the models outlive the release")}
     chosen = {"storageClassName": storage.storage_class} if storage.storage_class else {}
     return [
         {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
-            "metadata": metadata(plan, "models", annotations=keep),
+            "metadata": metadata(plan, "models"),
             "spec": {
                 "accessModes": [storage.access_mode],
                 **chosen,

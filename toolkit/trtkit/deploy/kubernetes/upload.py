@@ -30,15 +30,24 @@ incoming={incoming}
 
 in_pod() {{ kubectl --namespace "$namespace" exec --stdin "$pod" -- sh -c "$1"; }}
 
-(cd "$repository" && sha256sum --check --quiet --strict "$here/sha256sums") || {{
-  echo "$repository is not what these files were rendered from; run trtkit deploy k8s again" >&2
+refused() {{
+  echo "$repository is not what these files were rendered from$1; run trtkit deploy k8s again" >&2
   exit 1
 }}
+(cd "$repository" && sha256sum --check --quiet --strict "$here/sha256sums") || refused ""
+count=$(cd "$repository" && find -L {models} -type f ! -path '*/__pycache__/*' -print | wc -l)
+[ "$count" -eq "$(wc -l <"$here/sha256sums")" ] || refused ", which had fewer files"
 kubectl apply --filename "$here/claim.yaml"
+# one that was left behind may have ended, and would never be ready
+kubectl delete --filename "$here/pod.yaml" --ignore-not-found
 kubectl apply --filename "$here/pod.yaml"
 trap 'kubectl delete --filename "$here/pod.yaml" --wait=false' EXIT
-kubectl --namespace "$namespace" wait --for=condition=Ready "pod/$pod" --timeout=900s
-if [ "$(in_pod "test -d '$folder' && echo there || echo absent")" = there ]; then
+kubectl --namespace "$namespace" wait --for=condition=Ready "pod/$pod" --timeout=900s || {{
+  kubectl --namespace "$namespace" describe "pod/$pod" "persistentvolumeclaim/{claim}" >&2
+  exit 1
+}}
+# an empty one is no repository: some nodes make it for a pod that was there first
+if [ "$(in_pod "ls -A '$folder' 2>/dev/null | grep -q . && echo there || echo absent")" = there ]; then
   echo "$folder is there already"
   exit 0
 fi

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,11 +81,12 @@ class Node:
 
     @property
     def number(self) -> float | None:
-        """A scalar as a number; None where it is none."""
+        """A scalar as a finite number; None where it is none."""
         try:
-            return float(self.text) if "_" not in self.text else None
+            value = float(self.text) if "_" not in self.text else math.nan
         except ValueError:
             return None
+        return value if math.isfinite(value) else None
 
     @property
     def truth(self) -> bool | None:

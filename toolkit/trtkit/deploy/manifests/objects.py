@@ -19,10 +19,13 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "Rollout": ("spec", "template"),
     "Job": ("spec", "template"),
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
+    "ServingRuntime": (),
+    "ClusterServingRuntime": (),
 }
 """Where the pod is in each kind of workload."""
 SERVING = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Rollout")
 """The kinds whose pods run until they are told to stop."""
+_GROUPS = ("", "apps", "batch", "extensions", "argoproj.io", "serving.kserve.io")
 _MAX = 5000
 
 
@@ -63,10 +66,6 @@ class Object:
     def label(self) -> str:
         """Kind and name, as kubectl writes them."""
         return f"{self.kind}/{self.name or '?'}"
-
-    def is_of(self, kind: str, group: str) -> bool:
-        """Whether it is of a kind of a group's, in any version."""
-        return self.kind == kind and self.group == group
 
 
 def objects_in(root: Node) -> Iterator[Object]:
@@ -163,7 +162,7 @@ def is_gpu(resource: str) -> bool:
 def pod_of(owner: Object) -> Pod | None:
     """The pod that an object makes; None for one that makes none."""
     path = TEMPLATES.get(owner.kind)
-    if path is None or owner.group not in ("", "apps", "batch", "extensions", "argoproj.io"):
+    if path is None or owner.group not in _GROUPS:
         return None
     template = owner.node.at(*path)
     return Pod(owner, template) if template["spec"] else None

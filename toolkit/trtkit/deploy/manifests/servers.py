@@ -110,10 +110,22 @@ def of_service(service: Node) -> Server | None:
     """What a Compose service runs, if it is tritonserver."""
     words = [*of_node(service["entrypoint"]), *of_node(service["command"])]
     image, called = service["image"].text, server_words(words)
-    if called is None and not (is_server_image(image) and not service["entrypoint"]):
+    own = not service["entrypoint"] and (is_server_image(image) or (not image and _published(service) >= PORTS))
+    if called is None and not own:
         return None
     given = words if called is None else called
     return Server("compose", service, image, tuple(flags(given)), called is not None, service, None, variables(service))
+
+
+def _published(service: Node) -> set[int]:
+    """The container's ports of a Compose service: of ``8000``, ``HOST:8000``, ``HOST-HOST:8000-8002`` or a mapping."""
+    found: set[int] = set()
+    for each in service["ports"].items:
+        inner = each["target"].text or each.text.rpartition(":")[2].partition("/")[0]
+        first, _, last = inner.partition("-")
+        if first.isdecimal() and (last or first).isdecimal():
+            found |= PORTS.intersection(range(int(first), int(last or first) + 1))
+    return found
 
 
 def variables(service: Node) -> dict[str, Node]:

@@ -43,5 +43,5 @@ def share(text: str, whole: int, *, up: bool) -> int | None:
         return None
     if not found[2]:
         return int(found[1])
-    value = int(found[1]) * whole / 100
-    return math.ceil(value) if up else math.floor(value)
+    value = int(found[1]) * whole
+    return -(-value // 100) if up else value // 100

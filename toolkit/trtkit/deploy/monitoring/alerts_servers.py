@@ -8,7 +8,7 @@ import math
 
 from trtkit.deploy.monitoring.records import PENDING_OF_POD, server_labels, traffic
 from trtkit.deploy.monitoring.rule import Alert, Series
-from trtkit.deploy.monitoring.scope import BY_MODEL, LOAD, PENDING, of_models, selector
+from trtkit.deploy.monitoring.scope import BY_MODEL, ENVOY_JOB, LOAD, PENDING, Where, of_models, selector
 from trtkit.deploy.monitoring.timing import Timing
 from trtkit.deploy.planned import Plan
 
@@ -33,6 +33,27 @@ def server_alerts(plan: Plan, timing: Timing) -> list[Alert]:
     return found
 
 
+def proxy_alerts(plan: Plan, timing: Timing, where: Where) -> list[Alert]:
+    """That clients have nothing to talk to though all servers are well; where Envoy is part of what is rendered."""
+    if where != "static":
+        return []
+    labels = {"job": ENVOY_JOB, "namespace": plan.namespace}
+    alert = Alert(
+        "ProxyDown",
+        f'max by (job, namespace) (up{{namespace="{plan.namespace}", job="{ENVOY_JOB}"}}) == 0',
+        "every request goes through it; its start takes seconds",
+        timing.hold_s(60),
+        "critical",
+        f"Envoy in front of {plan.name} does not answer: no client reaches a server",
+        """The servers may be well, but clients talk to Envoy. Look at its container and its log (docker compose
+        logs envoy): a configuration that it does not take, its memory limit, a port of the host that is taken.""",
+        (Series("up", labels, value=0.0),),
+        (Series("up", labels, value=1.0),),
+        (labels, 0.0),
+    )
+    return [alert]
+
+
 def start_hold_s(plan: Plan, timing: Timing) -> int:
     """How long a server may be silent, s: its start budget and two minutes, in whole minutes.
 
@@ -42,20 +63,21 @@ def start_hold_s(plan: Plan, timing: Timing) -> int:
 
 
 def _absent(plan: Plan, timing: Timing) -> Alert:
+    stable = selector(plan, 'track="stable"')
     return Alert(
         "Absent",
-        f"absent(nv_inference_request_success{selector(plan)})",
+        f"absent(nv_inference_request_success{stable})",
         f"longer than the start budget of {plan.startup.budget.text}, in which no port is open",
         start_hold_s(plan, timing),
         "critical",
-        "no server of {{ $labels.job }} in {{ $labels.namespace }} gives metrics",
+        "no stable server of {{ $labels.job }} in {{ $labels.namespace }} gives metrics",
         """No server answers Prometheus: all are down, none has loaded its models, or Prometheus does not
         find them. Look at the pods first (pending for a GPU, crash looping, images that cannot be
         pulled), then at the targets page of Prometheus: without a target the monitor's labels are not
         those that this Prometheus selects.""",
         (),
         traffic(server_labels(plan, plan.models[0].name), 1.0, 0.0),
-        ({"job": plan.name, "namespace": plan.namespace}, 1.0),
+        ({"job": plan.name, "namespace": plan.namespace, "track": "stable"}, 1.0),
     )
 
 

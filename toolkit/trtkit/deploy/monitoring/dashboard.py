@@ -12,6 +12,7 @@ from trtkit.deploy.monitoring.latency import blind_spots
 from trtkit.deploy.monitoring.panel import Query, laid_out
 from trtkit.deploy.monitoring.rows import rows
 from trtkit.deploy.monitoring.scope import Where
+from trtkit.deploy.monitoring.timing import duration
 from trtkit.deploy.planned import Plan
 
 _SCHEMA = 36
@@ -41,7 +42,7 @@ def dashboard(plan: Plan, where: Where) -> dict[str, Any]:
         "time": {"from": "now-1h", "to": "now"},
         "timezone": "browser",
         "templating": {"list": _variables(plan)},
-        "panels": laid_out(rows(plan, where)),
+        "panels": laid_out(rows(plan, where), duration(plan.spec.monitoring.interval_seconds)),
         "annotations": {"list": []},
     }
 

@@ -63,8 +63,14 @@ class Row:
     panels: tuple[Panel, ...]
 
 
-def laid_out(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """The panels of a dashboard in Grafana's own form, from left to right and from top to bottom."""
+def laid_out(rows: Iterable[Row], interval: str) -> list[dict[str, Any]]:
+    """The panels of a dashboard in Grafana's own form, from left to right and from top to bottom.
+
+    Args:
+        rows: the panels.
+        interval: between two scrapes. $__rate_interval is four of it; a data source that is set to a shorter one than
+            is scraped would make windows with a single sample, and empty panels.
+    """
     found: list[dict[str, Any]] = []
     y = 0
     for row in rows:
@@ -81,7 +87,7 @@ def laid_out(rows: Iterable[Row]) -> list[dict[str, Any]]:
         y += 1
         for panel, x, line in _placed(row.panels):
             place = {"h": _height(panel), "w": panel.width, "x": x, "y": y + line}
-            found.append({"id": len(found) + 1, "gridPos": place, **_panel(panel)})
+            found.append({"id": len(found) + 1, "gridPos": place, "interval": interval, **_panel(panel)})
         y += max(line + _height(panel) for panel, _, line in _placed(row.panels))
     return found
 

@@ -35,7 +35,7 @@ def rows(plan: Plan, where: Where) -> list[Row]:
     """The rows of a plan's dashboard, only of metrics that it has."""
     found = [_overview(plan), _traffic(plan), _latency(plan), _queue(plan)]
     found += [_variants(plan)] if routing(plan) else []
-    found += [cache_row(plan)] if cached(plan) else []
+    found += [cache_row(plan, where)] if cached(plan) else []
     found += [gpu_row(plan, where)] if plan.on_gpu else []
     found += [host_row(plan), _start(plan), _canary(plan)]
     return found + ([kubernetes_row(plan)] if where == "kubernetes" else [])
@@ -62,8 +62,8 @@ def _overview(plan: Plan) -> Row:
             (Query(f"sum(up{of_pods(plan)})", "up"),), "stat", width=4,
         ),
         Panel(
-            "Firing alerts", "Alerts of these rules that fire now.", "short",
-            (Query('count(ALERTS{alertname=~"Triton.*", alertstate="firing", namespace=~"$namespace"}) or vector(0)',
+            "Firing alerts", "Alerts of these rules that fire now; those on GPUs have no namespace.", "short",
+            (Query('count(ALERTS{alertname=~"Triton.*", alertstate="firing", namespace=~"$namespace|"}) or vector(0)',
                    "firing"),),
             "stat", limit=1, width=4,
         ),

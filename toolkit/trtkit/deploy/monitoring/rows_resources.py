@@ -15,25 +15,26 @@ from trtkit.deploy.planned import Plan
 _PINNED = "nv_pinned_memory_pool_{}_bytes"
 
 
-def cache_row(plan: Plan) -> Row:
-    """Whether the response cache is worth its memory."""
+def cache_row(plan: Plan, where: Where) -> Row:
+    """Whether the response cache is worth its memory; Redis, as Compose may have it, does not tell how full it is."""
     hits, misses = (per_model(rate(plan, f"nv_cache_num_{kind}_per_model")) for kind in ("hits", "misses"))
     times = {
         kind: f"{per_model(rate(plan, f'nv_cache_{kind}_duration_per_model'))} / ({count} > 0)"
         for kind, count in (("hit", hits), ("miss", misses))
     }
     pods = of_pods(plan)
-    return Row(
-        "Response cache",
-        (
-            Panel(
-                "Hits", f"Share of lookups that the cache answered; an alert says when it stays under {COLD:.0%}.",
-                "percentunit", (Query(f"{hits} / (({hits} + {misses}) > 0)", "{{model}}"),), most=1,
-            ),
-            Panel(
-                "Time of a hit and of a miss", "Mean time of a lookup that hits, and of a miss with its insertion.",
-                "µs", tuple(Query(expr, f"{{{{model}}}} {kind}") for kind, expr in times.items()),
-            ),
+    panels = [
+        Panel(
+            "Hits", f"Share of lookups that the cache answered; an alert says when it stays under {COLD:.0%}.",
+            "percentunit", (Query(f"{hits} / (({hits} + {misses}) > 0)", "{{model}}"),), most=1,
+        ),
+        Panel(
+            "Time of a hit and of a miss", "Mean time of a lookup that hits, and of a miss with its insertion.",
+            "µs", tuple(Query(expr, f"{{{{model}}}} {kind}") for kind, expr in times.items()),
+        ),
+    ]  # fmt: skip
+    if where == "kubernetes" or not plan.spec.compose.redis:
+        panels += [
             Panel(
                 "Full", "Used share of the cache's memory in each pod.", "percentunit",
                 (Query(f"max by (pod) (nv_cache_util{pods})", "{{pod}}"),), width=4, most=1,
@@ -42,8 +43,8 @@ def cache_row(plan: Plan) -> Row:
                 "Evictions", "Entries per second that had to make room.", "short",
                 (Query(f"sum by (pod) (rate(nv_cache_num_evictions{pods}[$__rate_interval]))", "{{pod}}"),), width=4,
             ),
-        ),
-    )  # fmt: skip
+        ]  # fmt: skip
+    return Row("Response cache", tuple(panels))
 
 
 def gpu_row(plan: Plan, where: Where) -> Row:

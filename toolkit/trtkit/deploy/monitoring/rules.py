@@ -9,7 +9,7 @@ from typing import Any
 from trtkit.deploy.monitoring.alerts_gpu import gpu_alerts
 from trtkit.deploy.monitoring.alerts_kubernetes import kubernetes_alerts
 from trtkit.deploy.monitoring.alerts_promised import promised_alerts
-from trtkit.deploy.monitoring.alerts_servers import server_alerts
+from trtkit.deploy.monitoring.alerts_servers import proxy_alerts, server_alerts
 from trtkit.deploy.monitoring.latency import blind_spots
 from trtkit.deploy.monitoring.records import records
 from trtkit.deploy.monitoring.rule import Alert
@@ -24,6 +24,7 @@ def alerts(plan: Plan, timing: Timing, where: Where) -> list[Alert]:
     return [
         *promised_alerts(plan, timing),
         *server_alerts(plan, timing),
+        *proxy_alerts(plan, timing, where),
         *gpu_alerts(plan, timing, where),
         *kubernetes_alerts(plan, timing, where),
     ]

@@ -23,6 +23,7 @@ DEFAULT_BUCKETS = (100.0, 500.0, 2000.0, 5000.0)
 BY_MODEL = "job, namespace, model, track"
 """What the rules of models are summed by: over pods and versions."""
 DCGM_JOB = "dcgm-exporter"
+ENVOY_JOB = "envoy"
 
 
 def selector(plan: Plan, *further: str) -> str:

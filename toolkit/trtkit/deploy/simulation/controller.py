@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
+from trtkit.deploy.cron import CronWindow
 from trtkit.deploy.simulation.behavior import History, limited
-from trtkit.deploy.simulation.cron import CronWindow
 from trtkit.deploy.simulation.replicas import NoMetricError, for_external_per_pod, for_external_value, for_pods
 from trtkit.deploy.simulation.settings import Keda, Metric, Scaler
 from trtkit.deploy.simulation.view import View

@@ -11,6 +11,7 @@ from typing import Any
 from trtkit.deploy.figure import Figure
 from trtkit.deploy.measured import PerfMeasurement
 from trtkit.deploy.planned import Plan
+from trtkit.deploy.scaling_plan import best_load
 from trtkit.deploy.simulation.inputs_scaler import scaler_of
 from trtkit.deploy.simulation.picker import Picker, preset
 from trtkit.deploy.simulation.settings import Lifecycle, Objective, Outage, Pod, Scaler, Settings
@@ -77,7 +78,7 @@ def _pod(pick: Picker, plan: Plan | None, perf: Sequence[PerfMeasurement]) -> Po
             "--json`, name the report in deploy.measurements.perf, or pass --capacity RPS"
         )
     _check("capacity", capacity)
-    service_ms = pick.need("service_ms", "ms", *_measured_service(perf), _assumed_service(plan, capacity))
+    service_ms = pick.need("service_ms", "ms", *_measured_service(plan, perf), _assumed_service(plan, capacity))
     _check("service-ms", service_ms)
     slots = max(1, round(capacity * service_ms / 1000))
     why = f"{capacity:g} requests/s x {service_ms:g} ms are served at the same time"
@@ -100,12 +101,18 @@ def _assumed_service(plan: Plan | None, capacity: float) -> Figure:
     return Figure(round(1000 * instances / max(capacity, 1e-9), 3), "ms", why, "estimated")
 
 
-def _measured_service(perf: Sequence[PerfMeasurement]) -> list[Figure]:
-    """By Little's law, from the closed loop with the fewest requests in flight."""
+def _measured_service(plan: Plan | None, perf: Sequence[PerfMeasurement]) -> list[Figure]:
+    """By Little's law, from the closed loop with the fewest requests in flight, of the model with the capacity."""
+    counted = plan.scaling.counted if plan else ()
+    objectives = [one for one in plan.objectives if not counted or one.model in counted] if plan else []
+    best = best_load(objectives, perf)
     loops = [
         (one.concurrency, one.requests_per_s, one.queue_ms, one)
         for one in perf
-        if one.concurrency and one.requests_per_s > 0 and one.queue_ms is not None
+        if one.concurrency
+        and one.requests_per_s > 0
+        and one.queue_ms is not None
+        and (best is None or one.model == best.model)
     ]
     if not loops:
         return []

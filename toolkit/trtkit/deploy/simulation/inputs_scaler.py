@@ -4,18 +4,18 @@
 
 from __future__ import annotations
 
+from trtkit.deploy.cron import cron_window
 from trtkit.deploy.figure import Figure
 from trtkit.deploy.kubernetes import scaling as rendered
 from trtkit.deploy.planned import Plan
+from trtkit.deploy.scaling_plan import RPS_SHARE
 from trtkit.deploy.simulation.behavior import Behavior, Policy, Rules
-from trtkit.deploy.simulation.cron import cron_window
 from trtkit.deploy.simulation.picker import Picker, preset
 from trtkit.deploy.simulation.settings import METRICS, UNITS, Fallback, Keda, Metric, Pod, Scaler
 from trtkit.errors import ProjectError
+from trtkit.project.spec_deploy import Scaling
 
 _PRESETS = {"pending": 8.0, "queue": 50.0, "gpu": 70.0, "cpu": 70.0}
-UTILIZATION = 0.7
-"""Of the capacity: the target of requests per second that nobody said."""
 
 
 def scaler_of(pick: Picker, plan: Plan | None, pod: Pod) -> Scaler:
@@ -44,13 +44,6 @@ def scaler_of(pick: Picker, plan: Plan | None, pod: Pod) -> Scaler:
     return Scaler(name, minimum, maximum, (metric,), behavior, scrape_s=_scrape_s(plan), keda=keda)
 
 
-def rendered_behavior(up_s: float, down_s: float) -> Behavior:
-    """The behavior of the HPA that `trtkit deploy k8s` renders, with these stabilization windows, s."""
-    up = Policy("Percent", rendered.UP_PERCENT, rendered.UP_PERIOD_SECONDS)
-    down = Policy("Percent", rendered.DOWN_PERCENT, rendered.DOWN_PERIOD_SECONDS)
-    return Behavior(Rules(up_s, (up,)), Rules(down_s, (down,)))
-
-
 def _most(plan: Plan | None, minimum: int) -> Figure:
     if plan is None:
         return preset(4 * max(1, minimum), "pods", "4 x the smallest number")
@@ -63,13 +56,13 @@ def _scrape_s(plan: Plan | None) -> float:
 
 def _metric(pick: Picker, plan: Plan | None, pod: Pod, autoscaler: str) -> Metric:
     own = plan.scaling if plan else None
-    kind = pick.given.get("metric") or (own.metric if own else "pending")
+    kind = pick.given.get("metric") or (own.metric if own else "rps")
     if kind not in METRICS:
         raise ProjectError(f"metric '{kind}' is not one of {', '.join(METRICS)}")
     planned = own.target if own and own.metric == kind and own.kind != "none" else None
     if kind == "rps":
-        rate = UTILIZATION * pod.capacity
-        usual = Figure(rate, UNITS[kind], f"{100 * UTILIZATION:g} % of the capacity", "computed")
+        rate = RPS_SHARE * pod.capacity
+        usual = Figure(rate, UNITS[kind], f"{100 * RPS_SHARE:g} % of the capacity", "computed")
     else:
         usual = preset(_PRESETS[kind], UNITS[kind], "nothing was measured")
     target = pick.need("target", UNITS[kind], planned, usual)
@@ -84,7 +77,18 @@ def _behavior(pick: Picker, plan: Plan | None) -> Behavior:
     up, down = (own.up_seconds, own.down_seconds) if own else (None, None)
     up_s = pick.need("up_stabilization", "s", up, preset(0, "s", "Kubernetes' default"))
     down_s = pick.need("down_stabilization", "s", down, preset(300, "s", "Kubernetes' default"))
-    return rendered_behavior(up_s, down_s)
+    return Behavior(
+        Rules(up_s, (_pace(pick, "up", own.up_percent if own else None, own.up_period if own else None),)),
+        Rules(down_s, (_pace(pick, "down", own.down_percent if own else None, own.down_period if own else None),)),
+    )
+
+
+def _pace(pick: Picker, way: str, percent: Figure | None, period: Figure | None) -> Policy:
+    """Of the plan, or the project file's presets."""
+    usual = Scaling()
+    share = pick.need(f"{way}_percent", "%", percent, preset(getattr(usual, f"{way}_percent"), "%", "trtkit's preset"))
+    seconds = preset(getattr(usual, f"{way}_period_seconds"), "s", "trtkit's preset")
+    return Policy("Percent", int(share), pick.need(f"{way}_period", "s", period, seconds))
 
 
 def _keda(plan: Plan | None, minimum: int, cooldown_s: float) -> Keda:

@@ -126,7 +126,7 @@ def notes(result: Result) -> Iterator[str]:
     if summary.flaps > 10:
         yield (
             f"{summary.flaps} times pods went that were needed again within ten minutes, or the other way round: the "
-            "metric does not follow the load (queues are empty until a pod is full), or the down window is too short"
+            "metric does not follow the load (queues are empty until a pod is full; rps does), or the down window short"
         )
 
 

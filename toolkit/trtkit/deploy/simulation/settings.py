@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from trtkit.deploy.cron import CronWindow
 from trtkit.deploy.simulation.behavior import Behavior, default_behavior
-from trtkit.deploy.simulation.cron import CronWindow
 
 METRICS = ("pending", "queue", "rps", "gpu", "cpu")
 UNITS = {"pending": "requests", "queue": "ms", "rps": "requests/s", "gpu": "%", "cpu": "%", "queue_us_chart": "µs"}
@@ -55,11 +55,6 @@ class Lifecycle:
     pre_stop_s: float = 15.0
     grace_s: float = 90.0
     room: int = 1_000_000
-
-    @property
-    def start_s(self) -> float:
-        """From the decision to the first answer, with a new node where they take time."""
-        return self.node_s + self.pull_s + self.load_s + self.probe_s
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 """A Helm chart that renders exactly the objects of each environment's plan, with values-ENVIRONMENT.yaml.
 
 The templates are made from the same objects as the kustomization: what the environments share is written out, what they
-differ in is a value, and so are the fields that people look for in a chart. The namespace is the release's; the
-Namespace itself is not in the chart, which could not be installed into one that it has yet to make.
+differ in is a value, and so are the fields that people look for in a chart. The namespace is the release's.
 """
 
 from __future__ import annotations
@@ -27,6 +26,11 @@ from trtkit.deploy.planned import Plan
 from trtkit.deploy.yaml_out import dump
 from trtkit.images import parse_version
 
+BEFORE = frozenset({"Namespace", "PersistentVolumeClaim"})
+"""Kinds that are not in the chart: they are there before it, and Helm takes nothing over that it did not make.
+
+Helm keeps the release in the namespace, and the script that uploads the models makes the claim that it fills.
+"""
 Key = tuple[str, str]
 """An object's kind and role, which is its name without the plan's."""
 
@@ -62,7 +66,7 @@ def _by_key(plan: Plan) -> dict[Key, Object]:
     for item in objects(plan):
         name = item["metadata"]["name"]
         role = name.removeprefix(f"{plan.namespace}-").removeprefix(plan.name).strip("-")
-        if item["kind"] != "Namespace":
+        if item["kind"] not in BEFORE:
             found[item["kind"], role] = item
     return found
 

@@ -12,7 +12,7 @@ from typing import Any
 from trtkit.deploy.figure import Noted, plain
 from trtkit.deploy.kubernetes.helm.collected import ABSENT, Hole, Values
 from trtkit.deploy.kubernetes.helm.lists import identities, union
-from trtkit.deploy.kubernetes.helm.names import Path, automatic_name, camel, field_name, object_name
+from trtkit.deploy.kubernetes.helm.names import OFFERED, Path, automatic_name, camel, field_name, object_name
 
 LONG = 20
 """Lines from which on a ConfigMap's text is a file of the chart."""
@@ -55,6 +55,7 @@ def merge(of: Merging, variants: Sequence[Any], path: Path = ()) -> Any:
         return _image(of, bare)
     if all(isinstance(value, dict) for value in bare):
         every = dict.fromkeys(key for value in bare for key in value)
+        every |= dict.fromkeys(OFFERED.get(of.kind, {}).get(path, ()))
         # what is always there goes first: a list's item cannot begin with a field that may be left out
         keys = sorted(every, key=lambda key: any(key not in value for value in bare))
         if keys and not all(keys[0] in value for value in bare):

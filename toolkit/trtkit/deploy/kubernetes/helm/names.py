@@ -25,6 +25,7 @@ FIELDS: dict[str, dict[Path, Path]] = {
         (*_POD, "nodeSelector"): ("nodeSelector",),
         (*_POD, "affinity"): ("affinity",),
         (*_POD, "tolerations"): ("tolerations",),
+        (*_POD, "imagePullSecrets"): ("imagePullSecrets",),
         (*_POD, "topologySpreadConstraints"): ("topologySpreadConstraints",),
         (*_POD, "volumes", "[shm]", "emptyDir", "sizeLimit"): ("shm", "sizeLimit"),
         (*_POD, "volumes", "[tmp]", "emptyDir", "sizeLimit"): ("tmp", "sizeLimit"),
@@ -59,14 +60,17 @@ FIELDS: dict[str, dict[Path, Path]] = {
         ("spec", "gatewayClassName"): ("gateway", "className"),
         ("spec", "listeners"): ("gateway", "listeners"),
     },
-    "PersistentVolumeClaim": {
-        ("spec", "resources", "requests", "storage"): ("persistence", "size"),
-        ("spec", "accessModes"): ("persistence", "accessModes"),
-        ("spec", "storageClassName"): ("persistence", "storageClassName"),
-    },
     "PriorityClass": {("value",): ("priorityClass", "value")},
 }
 """Fields that are values whether environments differ in them or not; ``[*]`` is any item of a list."""
+
+OFFERED: dict[str, dict[Path, tuple[str, ...]]] = {
+    "Deployment": {
+        ("spec",): ("replicas",),
+        _POD: ("nodeSelector", "affinity", "tolerations", "imagePullSecrets"),
+    },
+}
+"""Fields that are values although no environment has them, by the mapping that they belong to."""
 
 _FURTHER: dict[str, dict[Path, str]] = {
     "Ingress": {
@@ -89,12 +93,11 @@ _FURTHER: dict[str, dict[Path, str]] = {
 
 _OBJECTS = {
     "HorizontalPodAutoscaler": "autoscaling", "ScaledObject": "keda", "VerticalPodAutoscaler": "vpa",
-    "PersistentVolumeClaim": "persistence", "InferenceService": "kserve", "GRPCRoute": "grpcRoute",
-    "HTTPRoute": "httpRoute",
+    "InferenceService": "kserve", "GRPCRoute": "grpcRoute", "HTTPRoute": "httpRoute",
 }  # fmt: skip
 _TOGETHER = {("ConfigMap", "dashboard"): "dashboard", ("ConfigMap", "settings"): "settings"}
 # the role that the only object of a kind has, and that its name in the values does without
-_PLAIN_ROLES = {"models", "kserve", "settings", ""}
+_PLAIN_ROLES = {"kserve", "settings", ""}
 _ALWAYS = {"Deployment", "Service", "ServiceAccount"}
 _SILENT = {"spec", "template", "metadata", "containers", f"[{CONTAINER}]", "data", "annotations", "labels"}
 

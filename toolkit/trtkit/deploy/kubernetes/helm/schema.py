@@ -42,7 +42,13 @@ _KNOWN: dict[tuple[str, ...], dict[str, Any]] = {
         "properties": {"requests": _AMOUNTS, "limits": _AMOUNTS},
     },
     ("strategy",): {"type": "object", "additionalProperties": False, "properties": _STRATEGY},
+    ("replicaCount",): _COUNT,
     ("nodeSelector",): _STRINGS,
+    ("affinity",): {"type": "object"},
+    ("imagePullSecrets",): {
+        "type": "array",
+        "items": {"type": "object", "additionalProperties": False, "properties": {"name": {"type": "string"}}},
+    },
     ("tolerations",): {
         "type": "array",
         "items": {"type": "object", "additionalProperties": False, "properties": _TOLERATION},

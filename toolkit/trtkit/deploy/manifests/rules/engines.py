@@ -123,11 +123,13 @@ def no_kernel_image(files: FileSet) -> Iterator[Found]:
     """
     for source in files.of_type(*_TEXTS):
         for number, line in enumerate(source.lines, 1):
-            near = " ".join(source.lines[number - 1 : number + 2])
             match = re.search(r"no kernel image", line, flags=re.IGNORECASE)
+            if match is None:
+                continue
+            near = " ".join(source.lines[number - 1 : number + 2])
             blames = re.search(r"driver|驱动", near, flags=re.IGNORECASE)
             knows = re.search(r"compute.?capability|\bsm_?\d\d|\barch|算力|not the driver", near, flags=re.IGNORECASE)
-            if match and blames and not knows:
+            if blames and not knows:
                 says = '"no kernel image" means another compute capability, not the driver; rebuild for this GPU\'s'
                 yield found_at(source.file, number, says, match.start() + 1)
 

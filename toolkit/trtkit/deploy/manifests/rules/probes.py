@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from trtkit.deploy.manifests.commands import Spot, Word
 from trtkit.deploy.manifests.fileset import FileSet
 from trtkit.deploy.manifests.nodes import Node
 from trtkit.deploy.manifests.rule import WARNING, found, rule
@@ -247,6 +248,45 @@ def probe_of_restricted(files: FileSet) -> Iterator[Found]:
                         yield found(probe, f"health is restricted, and without the header {header} the answer is 403")
 
 
+@rule("PRB010", "check-takes-any-answer", WARNING)
+def takes_any_answer(files: FileSet) -> Iterator[Found]:
+    """A check calls curl without --fail, and so takes every answer for a good one.
+
+    /v2/health/ready and a model's /ready answer 400 where something is not ready; curl then ends with 0, unless it was
+    given --fail. The check only sees whether the port is open.
+
+    Wrong:
+        healthcheck: {test: [CMD, curl, "http://localhost:8000/v2/health/ready"]}
+
+    Right:
+        healthcheck: {test: [CMD, curl, -sf, "http://localhost:8000/v2/health/ready"]}
+    """
+    for spot, text in _checks(files):
+        if _ASKS.search(text) and not _FAILS.search(text):
+            yield found(spot, "curl ends with 0 for an answer of 400 too; add --fail")
+
+
+_ASKS = re.compile(r"\bcurl\b.*/v2/\S*ready\b", flags=re.DOTALL)
+_FAILS = re.compile(r"\s(-[a-zA-Z]*f[a-zA-Z]*|--fail(-with-body)?)(?=\s)|http_code|response_code|\|\s*grep")
+
+
+def _checks(files: FileSet) -> Iterator[tuple[Spot, str]]:
+    """The commands that ask whether a server is healthy, with spaces between their words and at the ends."""
+    for build in files.builds:
+        check = build.final.last("HEALTHCHECK")
+        if check:
+            line = Word(check.rest, build.source.file, check.line, 1)
+            yield line, re.sub(r'[\[\]",]', " ", f" {check.rest} ")
+    for server in files.servers:
+        if server.node is not None:
+            tests = [
+                server.node.at("healthcheck", "test"),
+                *(server.node[name].at("exec", "command") for name in _PROBES),
+            ]
+            for test in (each for each in tests if each):
+                yield test, f" {' '.join(each.text for each in test.items) or test.text} "
+
+
 RULES = (
     no_startup_probe,
     budget_below_load,
@@ -257,4 +297,5 @@ RULES = (
     probe_path,
     liveness_asks_readiness,
     probe_of_restricted,
+    takes_any_answer,
 )

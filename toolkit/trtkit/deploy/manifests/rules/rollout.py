@@ -31,6 +31,10 @@ def _surging(files: FileSet) -> Iterator[tuple[Pod, Node, int, int]]:
             yield pod, rolling["maxSurge"] if rolling["maxSurge"] else spec, replicas, surge
 
 
+def _of(replicas: int) -> str:
+    return "1 replica" if replicas == 1 else f"{replicas} replicas"
+
+
 def _gpus(count: float) -> str:
     return "1 free GPU" if count == 1 else f"{count:g} free GPUs"
 
@@ -50,9 +54,7 @@ def surge_unknown(files: FileSet) -> Iterator[Found]:
         strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 1}}      # with two replicas or more
     """
     for pod, node, replicas, surge in _surging(files) if files.known.free_gpus is None else ():
-        says = (
-            f"a rollout of {replicas} replicas needs {_gpus(surge * pod.gpus)} and waits for ever where there are none"
-        )
+        says = f"a rollout of {_of(replicas)} needs {_gpus(surge * pod.gpus)} and waits for ever where there are none"
         yield found(node, f"{says}; use maxSurge: 0 with maxUnavailable: 1, or say --free-gpus")
 
 
@@ -71,7 +73,7 @@ def surge_deadlock(files: FileSet) -> Iterator[Found]:
     free = files.known.free_gpus
     for pod, node, replicas, surge in _surging(files) if free is not None else ():
         if free is not None and surge * pod.gpus > free:
-            says = f"a rollout of {replicas} replicas needs {_gpus(surge * pod.gpus)}, and there are {free}"
+            says = f"a rollout of {_of(replicas)} needs {_gpus(surge * pod.gpus)}, and there are {free}"
             yield found(node, f"{says}: it never ends; use maxSurge: 0 and maxUnavailable: 1")
 
 
@@ -95,8 +97,8 @@ def nothing_can_be_evicted(files: FileSet) -> Iterator[Found]:
         least, most = each.spec["minAvailable"], each.spec["maxUnavailable"]
         if most.text in ("0", "0%"):
             yield found(most, "maxUnavailable 0 lets no node be drained")
-        elif least.text == "100%" or (pods and fixed and replicas > 1 and (least.number or 0) >= replicas):
-            yield found(least, f"minAvailable {least.text} of {replicas} replicas lets no node be drained")
+        elif least.text == "100%" or (pods and fixed and (least.number or 0) >= replicas):
+            yield found(least, f"minAvailable {least.text} of {_of(replicas)} lets no node be drained")
 
 
 def _is_scaled(files: FileSet, pod: Pod) -> bool:
