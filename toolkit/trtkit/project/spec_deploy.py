@@ -121,8 +121,8 @@ class ServerSettings(Strict):
     )
     control_mode: Literal["none", "explicit", "poll"] = Field(
         "none",
-        description="none: all models, once; explicit: those of `models`, and chosen by itself where there are some; poll "
-        "is refused: it reads half copies",
+        description="none: all models, once; explicit: those of `models`, and chosen by itself where there are some; "
+        "poll is refused: it reads half copies",
     )
     strict: bool = Field(True, description="a model that does not load ends the server; false: it serves the others")
     rate_limit: bool | None = Field(None, description="default: when a model has a rate_limiter")
