@@ -93,7 +93,7 @@ _FURTHER: dict[str, dict[Path, str]] = {
 
 _OBJECTS = {
     "HorizontalPodAutoscaler": "autoscaling", "ScaledObject": "keda", "VerticalPodAutoscaler": "vpa",
-    "InferenceService": "kserve", "GRPCRoute": "grpcRoute", "HTTPRoute": "httpRoute",
+    "GRPCRoute": "grpcRoute", "HTTPRoute": "httpRoute",
 }  # fmt: skip
 _TOGETHER = {("ConfigMap", "dashboard"): "dashboard", ("ConfigMap", "settings"): "settings"}
 # the role that the only object of a kind has, and that its name in the values does without
