@@ -9,7 +9,7 @@ demo: .venv/.demo
 	$(PY) scripts/demo.py
 
 test: .venv/.test
-	$(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(PY) -m pytest --numprocesses 3 --dist loadfile
 
 check: .venv/.test
 	$(PY) -m ruff check .

@@ -19,6 +19,7 @@ FOLDERS = (
     Path(sys.executable).parent,
     ENVIRONMENT / "checkov/bin",
     ENVIRONMENT / "docker-config/cli-plugins",
+    ENVIRONMENT / "later/bin",
     Path(sysconfig.get_path("purelib")) / "envoy/_bin",
 )
 """Where programs are that belong to this checkout; `docker-compose` is version 2 there, and needs no docker."""
