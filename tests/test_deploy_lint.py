@@ -369,7 +369,9 @@ def test_any_text_gives_findings_and_no_traceback(
 ) -> None:
     file = tmp_path_factory.mktemp("any") / name
     file.write_bytes(text.encode("utf-8", "surrogatepass"))
-    for finding in lint_files([str(file)], known=Known("1.30", "25.01", 60, 0)).outcome.findings:
+    other = file.parent / "z.yaml"  # so that there is always something to judge
+    other.write_text("a: 1\n")
+    for finding in lint_files([str(file), str(other)], known=Known("1.30", "25.01", 60, 0)).outcome.findings:
         assert finding.message.isprintable()
         assert finding.line is not None
         assert finding.line >= 1
@@ -444,9 +446,19 @@ def test_the_formats() -> None:
 
 def test_what_is_left_out_stands_in_both_reports(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("a: {{ .Values.a }}\n")
+    (tmp_path / "b.yaml").write_text("a: 1\n")
     assert "a.yaml is left out: Helm has to fill it in" in run(tmp_path).output
     assert "a.yaml is left out" in json.loads(run(tmp_path, "--json").output)["skipped"][0]
-    assert run(tmp_path).output.endswith("nothing found in 0 files\n")
+    assert run(tmp_path).output.endswith("nothing found in 1 file\n")
+
+
+def test_where_nothing_was_judged_nothing_is_well(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: {{ .Values.a }}\n")
+    with pytest.raises(ProjectError, match=r"nothing was judged: .*a\.yaml is left out: Helm has to fill it in"):
+        lint_files([str(tmp_path)])
+    (tmp_path / "Jenkinsfile").write_text("pipeline {\n// Agents: `docker` with: b\n}\n")
+    with pytest.raises(ProjectError, match="Jenkinsfile is left out: neither its name nor its content says what it is"):
+        lint_files([str(tmp_path / "Jenkinsfile")])
 
 
 def test_pages_and_the_list() -> None:

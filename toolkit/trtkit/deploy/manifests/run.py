@@ -13,6 +13,7 @@ from pathlib import Path
 from trtkit.deploy.manifests.fileset import FileSet, Known
 from trtkit.deploy.manifests.rules import RULES
 from trtkit.deploy.manifests.sources import find_files, read_source
+from trtkit.errors import ProjectError
 from trtkit.lint.finding import Finding
 from trtkit.lint.outcome import Outcome, Wording
 from trtkit.lint.places import Place
@@ -48,7 +49,7 @@ def lint_files(paths: Sequence[str], rules: Sequence[Rule] = RULES, known: Known
         known: what people say beside the files.
 
     Raises:
-        ProjectError: a path does not exist, or a folder holds nothing that can be judged.
+        ProjectError: a path does not exist, or none of the files can be judged.
     """
     found = find_files(paths)
     root = Path(os.path.commonpath([path.parent for path in found]))
@@ -57,7 +58,10 @@ def lint_files(paths: Sequence[str], rules: Sequence[Rule] = RULES, known: Known
     findings = findings_of(files, rules)
     judged = tuple(each.file for each in sources if not each.skipped and each.file not in files.patches)
     outcome = Outcome(Place(LocalTree(root), ()), judged, tuple(findings), WORDING)
-    return Linted(outcome, tuple(_skipped(files, outcome)))
+    skipped = tuple(_skipped(files, outcome))
+    if not judged:
+        raise ProjectError(f"nothing was judged: {'; '.join(skipped)}")
+    return Linted(outcome, skipped)
 
 
 def _skipped(files: FileSet, outcome: Outcome) -> list[str]:

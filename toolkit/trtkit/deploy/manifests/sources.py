@@ -125,7 +125,10 @@ def read_source(path: Path, file: str) -> Source:
     except UnicodeDecodeError as exc:
         line = content.count(b"\n", 0, exc.start) + 1
         return Source(file, kind or "yaml", problem=UnreadableError("it is no UTF-8", line, 1))
-    return _parsed(Source(file, kind or _kind_by_content(text), text))
+    source = _parsed(Source(file, kind or _kind_by_content(text), text))
+    if kind is None and source.problem is not None:
+        source.skipped = "neither its name nor its content says what it is; lint reads YAML, JSON, Dockerfiles, scripts"
+    return source
 
 
 def _kind_by_content(text: str) -> str:
