@@ -12,21 +12,8 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
+from conftest import ECHO_MODEL
 from trtkit.project import Project, load_project
-
-PYTHON = """
-import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        return [
-            pb_utils.InferenceResponse(
-                [pb_utils.Tensor("y", pb_utils.get_input_tensor_by_name(request, "x").as_numpy())]
-            )
-            for request in requests
-        ]
-"""
 
 CONFIGS = {
     "encoder": """
@@ -179,7 +166,7 @@ def deploy_project(folder: Path, deploy: Mapping[str, Any], models: tuple[str, .
         config = CONFIGS[name].replace("%(kind)s", "KIND_GPU" if on_gpu else "KIND_CPU")
         (repository / name / "config.pbtxt").write_text(config.lstrip())
         if 'backend: "python"' in config:
-            (version / "model.py").write_text(PYTHON)
+            (version / "model.py").write_text(ECHO_MODEL)
         elif 'backend: "onnxruntime"' in config:
             onnx.save(identity(), version / "model.onnx")
     value = {"repository": "model_repository", "targets": TARGETS, "deploy": dict(deploy), **further}

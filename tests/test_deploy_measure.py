@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy_matrix import PYTHON, deploy_project
+from conftest import ECHO_MODEL
+from deploy_matrix import deploy_project
 from trtkit.cli import run
 from trtkit.deploy.measure import load_times
 from trtkit.deploy.plan import make_plan
@@ -20,7 +21,7 @@ from trtkit.errors import ProjectError
 from trtkit.project import load_project
 from trtkit.server import start_server
 
-SLOW = PYTHON.replace(
+SLOW = ECHO_MODEL.replace(
     "class TritonPythonModel:",
     "class TritonPythonModel:\n    def initialize(self, args):\n        import time\n\n        time.sleep(3)\n        "
     "self.kept = bytearray(200 << 20)\n        self.kept[:] = bytes([1]) * len(self.kept)\n",
