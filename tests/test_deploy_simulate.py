@@ -62,6 +62,13 @@ def test_a_step_agrees_with_the_formula_by_hand() -> None:
     assert found.index(3, 7) * 15 + 15 >= 75 + 300
 
 
+def test_the_tolerance_is_a_tenth() -> None:
+    """108 / 2 = 54 is 1.08 of the target, which is near enough; 115 / 2 = 57.5 is 1.15 of it: ceil(2.3) = 3."""
+    scaler = Scaler("hpa", 2, 10, (Metric("rps", 50.0),))
+    assert max(replicas(steady(108.0, 600.0), scaler, replace(SLOW, initial=2))) == 2
+    assert max(replicas(steady(115.0, 600.0), scaler, replace(SLOW, initial=2))) == 3
+
+
 def test_max_and_min() -> None:
     scaler = Scaler("hpa", 2, 3, (Metric("rps", 50.0),))
     assert max(replicas(steady(1000.0, 600.0), scaler, replace(SLOW, initial=2))) == 3
